@@ -1,0 +1,237 @@
+"""The program that outlives a test run by a moment: it owns one server and removes it when the run ends.
+
+It is started by path with ``python -I -S``, in 20 ms, so it imports the standard library alone; in a session of its
+own, so neither Ctrl-C nor ``kill -9`` of the test run reaches it. What it has to do stands in a job file, which it
+keeps locked until it is done, so that a later run can do the job of a supervisor that was killed.
+
+The one who starts it talks to it through a pipe: ``go`` starts the server, ``keep`` says that the server is ready and
+stays until the run's lease ends. The pipe's end before ``keep`` means that the start failed: everything is removed at
+once. The answers are ``started PID`` and, should the server end, ``exited CODE``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypedDict
+
+LEASE: Final = "lease"
+JOB_SUFFIX: Final = ".job"
+
+#: Seconds that a server may take to obey an immediate shutdown.
+_PATIENCE: Final = 5.0
+
+
+class Command(TypedDict):
+    """A server to start: its command line, the ids to run it with (None: the own ones), the file for its output."""
+
+    argv: list[str]
+    user: int | None
+    group: int | None
+    log: str
+
+
+class Job(TypedDict):
+    """What a supervisor starts and removes.
+
+    ``data`` is the server's data directory and belongs to nobody else; ``container`` is a name, ``engine`` the value
+    of DOCKER_HOST under which it can be removed.
+    """
+
+    command: Command | None
+    data: str | None
+    container: str | None
+    engine: str
+
+
+def wait_for_end_of(lease: Path) -> int | None:
+    """Block until nobody holds *lease*; return a descriptor that holds it now, or None if it does not exist."""
+    try:
+        descriptor = os.open(lease, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    # The kernel wakes us when the owner closes it or dies; nothing polls.
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def clean(job: Job) -> None:
+    """Stop and remove what *job* names; what is gone already is no error."""
+    if job["data"] is not None:
+        pid = _postmaster(job["data"])
+        if pid is not None:
+            _end(pid)
+        _remove_tree(Path(job["data"]))
+    if job["container"] is not None:
+        with suppress(OSError):
+            _remove_container(job["container"], job["engine"])
+
+
+def clean_jobs(directory: Path) -> None:
+    """Do what the supervisors of the run in *directory* left undone."""
+    for path in sorted(directory.glob(f"*{JOB_SUFFIX}")):
+        with suppress(OSError, ValueError, KeyError):
+            clean(json.loads(path.read_text()))
+
+
+def remove_run(directory: Path) -> None:
+    """Remove the run's *directory*, its lease last; the caller holds the lease."""
+    with suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            if path.name != LEASE:
+                _remove_tree(path)
+        (directory / LEASE).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+# -- The program
+
+
+def main(path: Path) -> None:
+    """Supervise the server of the job file *path* until its run ends."""
+    _leave_parent()
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    job: Job = json.loads(path.read_text())
+    signal.signal(signal.SIGTERM, _exit)
+    server: Any = None
+    lease: int | None = None
+    try:
+        if sys.stdin.readline() != "go\n":
+            return
+        if job["command"] is not None:
+            signal.signal(signal.SIGCHLD, lambda *_: _report_end(server))
+            server = _start(job["command"])
+            _say(f"started {server.pid}")
+            _report_end(server)
+        if sys.stdin.readline() == "keep\n":
+            lease = wait_for_end_of(path.with_name(LEASE))
+    finally:
+        if server is not None and server.poll() is None:
+            _end(server.pid)
+        clean(job)
+        path.unlink(missing_ok=True)
+        if lease is not None and not list(path.parent.glob(f"*{JOB_SUFFIX}")):
+            remove_run(path.parent)
+
+
+def _leave_parent() -> None:
+    """Go on as a child of nobody here, so that no test process has to reap it and none gets a warning about it."""
+    if os.fork():
+        os._exit(0)
+
+
+def _start(command: Command) -> Any:
+    from subprocess import DEVNULL, Popen
+
+    ids: dict[str, Any] = {}
+    if command["user"] is not None:
+        ids = {"user": command["user"], "group": command["group"], "extra_groups": []}
+    with open(command["log"], "ab") as log:
+        return Popen(command["argv"], stdin=DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **ids)
+
+
+def _report_end(server: Any) -> None:
+    if server is not None and server.poll() is not None:
+        _say(f"exited {server.returncode}")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(1, f"{text}\n".encode())
+
+
+def _exit(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+# -- Ending what was started
+
+
+def _postmaster(data: str) -> int | None:
+    """Return the process that serves the *data* directory; a pid alone proves nothing, it may belong to another now."""
+    try:
+        pid = int(Path(data, "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if data in _command_line(pid) else None
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    from subprocess import run
+
+    return run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+
+
+def _end(pid: int) -> None:
+    """Shut a PostgreSQL server down without its checkpoint: nobody will start it again."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGQUIT)
+        if not _gone(pid, _PATIENCE):
+            os.kill(pid, signal.SIGKILL)
+            _gone(pid, _PATIENCE)
+
+
+def _gone(pid: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def _remove_tree(path: Path) -> None:
+    from shutil import rmtree
+
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_container(name: str, engine: str) -> None:
+    """Remove the container with its volumes, by the engine's HTTP interface or, over ssh and TLS, by ``docker``."""
+    scheme, _, place = engine.partition("://")
+    if scheme not in {"unix", "http", "tcp"} or os.environ.get("DOCKER_TLS_VERIFY"):
+        from subprocess import run
+
+        run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False, timeout=60)
+        return
+    from http.client import HTTPConnection, HTTPException
+
+    if scheme == "unix":
+        import socket
+
+        connection = HTTPConnection("localhost", timeout=60)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(60)
+        connection.sock.connect(place)
+    else:
+        connection = HTTPConnection(place.rstrip("/"), timeout=60)
+    try:
+        connection.request("DELETE", f"/containers/{name}?force=1&v=1")
+        connection.getresponse().read()
+    except HTTPException:
+        return
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
