@@ -1,0 +1,176 @@
+"""Work that must wait for the commit: run after it, dropped with what is rolled back.
+
+A task sent before the commit finds no row, or one that never will be there. ``on_commit`` keeps a call until the
+outermost transaction of its session is committed. A call registered inside a savepoint goes when the savepoint is
+rolled back. The data is safe when the calls run: an error in one of them reaches the caller of ``commit()``, after
+the others have run, and undoes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.util import await_only
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction
+
+__all__ = ["apply_async_on_commit", "delay_on_commit", "on_commit"]
+
+_P = ParamSpec("_P")
+_STATE: Final = "app.db.hooks"
+
+
+class Task(Protocol):
+    """What is asked of a Celery task."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    transaction: SessionTransaction | None
+    run: Callable[[], object]
+
+
+@dataclass(slots=True)
+class _State:
+    """What one session has to run, and which of its open transactions have been committed."""
+
+    calls: list[_Call] = field(default_factory=list)
+    committed: list[SessionTransaction] = field(default_factory=list)
+
+
+def on_commit(
+    session: AsyncSession | Session, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+) -> None:
+    """Call *function* once the session's transaction is committed, and never if it is rolled back.
+
+    Args:
+        session: The session whose commit is waited for.
+        function: What to call, in the order of registration. With an ``AsyncSession`` it may be a coroutine function,
+            and is awaited; a plain function runs on the event loop's thread, so it must not block.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+
+    Raises:
+        TypeError: *function* is a coroutine function and *session* a synchronous session.
+    """
+    sync_session = _sync_half(session)
+    if not inspect.iscoroutinefunction(function):
+        _register(sync_session, partial(function, *args, **kwargs))
+    elif sync_session is session:
+        raise TypeError(f"on_commit cannot await {function.__qualname__} for a synchronous session; pass a function")
+    else:
+        _register(sync_session, lambda: await_only(function(*args, **kwargs)))
+
+
+def delay_on_commit(session: AsyncSession | Session, task: Task, *args: object, **kwargs: object) -> None:
+    """Send a Celery task once the session's transaction is committed: ``task.delay(*args, **kwargs)``.
+
+    Args:
+        session: The session whose commit is waited for.
+        task: The task.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+    """
+    apply_async_on_commit(session, task, args, kwargs)
+
+
+def apply_async_on_commit(
+    session: AsyncSession | Session,
+    task: Task,
+    args: Sequence[object] = (),
+    kwargs: Mapping[str, object] | None = None,
+    **options: object,
+) -> None:
+    """Send a Celery task once the session's transaction is committed: ``task.apply_async(args, kwargs, **options)``.
+
+    With an ``AsyncSession`` the task is sent from a thread: a broker that does not answer holds up this request, not
+    the event loop.
+
+    Args:
+        session: The session whose commit is waited for.
+        task: The task.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        **options: Options of ``apply_async`` (``countdown``, ``queue``...).
+    """
+    send = partial(task.apply_async, tuple(args), dict(kwargs or {}), **options)
+    if isinstance(session, AsyncSession):
+        _register(session.sync_session, lambda: await_only(asyncio.to_thread(send)))
+    else:
+        _register(_sync_half(session), send)
+
+
+def has_calls(session: Session) -> bool:
+    """Return whether *session* has calls waiting for its commit."""
+    state: _State | None = session.info.get(_STATE)
+    return state is not None and bool(state.calls)
+
+
+def _sync_half(session: AsyncSession | Session) -> Session:
+    return session.sync_session if isinstance(session, AsyncSession) else session
+
+
+def _register(session: Session, run: Callable[[], object]) -> None:
+    state: _State | None = session.info.get(_STATE)
+    if state is None:
+        state = session.info[_STATE] = _State()
+        event.listen(session, "after_commit", _note_commit)
+        event.listen(session, "after_transaction_end", _settle)
+    state.calls.append(_Call(_innermost(session), run))
+
+
+def _innermost(session: Session) -> SessionTransaction | None:
+    return session.get_nested_transaction() or session.get_transaction()
+
+
+def _note_commit(session: Session) -> None:
+    transaction = _innermost(session)
+    if transaction is not None:
+        _state(session).committed.append(transaction)
+
+
+def _settle(session: Session, transaction: SessionTransaction) -> None:
+    """Run, hand to the enclosing transaction, or drop the calls of a *transaction* that has ended."""
+    state = _state(session)
+    committed = transaction in state.committed
+    if committed:
+        state.committed.remove(transaction)
+    if transaction.parent is None:
+        calls, state.calls = state.calls, []
+        if committed:
+            _run([call.run for call in calls])
+    elif transaction.nested:
+        state.calls = [
+            call if call.transaction is not transaction else _Call(transaction.parent, call.run)
+            for call in state.calls
+            if committed or call.transaction is not transaction
+        ]
+
+
+def _state(session: Session) -> _State:
+    state: _State = session.info[_STATE]
+    return state
+
+
+def _run(calls: Sequence[Callable[[], object]]) -> None:
+    errors: list[Exception] = []
+    for call in calls:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - raised below, after the other calls
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup("several calls registered with on_commit failed; the transaction is committed", errors)
