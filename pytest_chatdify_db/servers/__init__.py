@@ -1,0 +1,72 @@
+"""PostgreSQL servers for a test run: one call gives one that is ready, whatever this machine has.
+
+The first process of a run that asks starts the server and the others of the run get the same one; a failure is shared
+in the same way, so nobody waits for it twice.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.run import Run, collect_abandoned
+from pytest_chatdify_db.servers.base import Progress, Provider, ProviderName, Server
+
+__all__ = ["Progress", "Provider", "ProviderName", "Server", "start"]
+
+_READY = "server.json"
+_FAILED = "server.failed"
+
+
+def start(choice: str, *, image: str, run: Run, progress: Progress) -> Server:
+    """Return the server of *run*, and start it if this is the first call for the run in any process.
+
+    Args:
+        choice: ``auto``, ``container``, ``embedded`` or the URL of a server.
+        image: The image of a container.
+        run: The run that the server belongs to, and ends with.
+        progress: Takes lines of news.
+
+    Raises:
+        ServerUnavailable: No server; the text names everything that was tried.
+    """
+    with run.lock("server"):
+        with suppress(FileNotFoundError):
+            return Server.from_json((run.directory / _READY).read_text())
+        with suppress(FileNotFoundError):
+            raise ServerUnavailable.failed_before((run.directory / _FAILED).read_text())
+        collect_abandoned()
+        try:
+            server = _start(choice, image, run, progress)
+        except ServerUnavailable as error:
+            run.write(_FAILED, str(error))
+            raise
+        run.write(_READY, server.to_json())
+        return server
+
+
+def _start(choice: str, image: str, run: Run, progress: Progress) -> Server:
+    if choice != "auto":
+        return _provider(choice, image, "as asked for").start(run, progress)
+    failures: list[tuple[str, ServerUnavailable]] = []
+    for name in ("container", "embedded"):
+        reason = "; ".join([f"no {other} ({error.cause.splitlines()[0]})" for other, error in failures])
+        try:
+            return _provider(name, image, reason or "the first choice").start(run, progress)
+        except ServerUnavailable as error:
+            failures.append((name, error))
+    raise ServerUnavailable.nothing_left(failures)
+
+
+def _provider(choice: str, image: str, reason: str) -> Provider:
+    if choice == "container":
+        from pytest_chatdify_db.servers.container import Container
+
+        return Container(image, reason)
+    if choice == "embedded":
+        from pytest_chatdify_db.servers.embedded import Embedded
+
+        return Embedded(reason)
+    from pytest_chatdify_db.servers.external import External
+
+    return External(choice, reason)

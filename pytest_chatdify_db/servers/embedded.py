@@ -1,0 +1,222 @@
+"""A PostgreSQL server from programs on this machine: private, on a unix socket, without durability, in 0.1 s."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers import binaries as programs
+from pytest_chatdify_db.servers import cluster
+from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
+from pytest_chatdify_db.servers.binaries import Binaries, RunAs
+from pytest_chatdify_db.servers.supervision import Supervision
+from pytest_chatdify_db.supervisor import Job
+
+#: Seconds until a server that neither answers nor ends counts as failed.
+_PATIENCE: Final = 30.0
+
+_SOCKETS: Final = "s"
+_LOG_TAIL: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The provider.
+
+    Args:
+        reason: Why it was chosen.
+    """
+
+    reason: str
+
+    @property
+    def name(self) -> ProviderName:
+        """See `Provider.name`."""
+        return "embedded"
+
+    def start(self, run: Run, progress: Progress) -> Server:
+        """See `Provider.start`."""
+        begun = time.perf_counter()
+        user = programs.server_user()
+        binaries = _usable(user)
+        progress(f"starting {binaries}")
+        try:
+            connection = _start(run, binaries, user, progress, use_cache=True)
+        except _CachedDataFailed as failure:
+            shutil.rmtree(failure.entry, ignore_errors=True)
+            connection = _start(run, binaries, user, progress, use_cache=False)
+        with connection:
+            check_settings(connection, settings(binaries.major, run))
+            return Server(
+                address=connection.address,
+                provider=self.name,
+                reason=self.reason + f"; {binaries}",
+                version=connection.parameters["server_version"].split()[0],
+                is_managed=True,
+                fsync_off=True,
+                started_in=time.perf_counter() - begun,
+            )
+
+
+class _CachedDataFailed(Exception):
+    """A server did not start on a copy of this cache *entry*."""
+
+    def __init__(self, entry: Path) -> None:
+        super().__init__(entry)
+        self.entry = entry
+
+
+def settings(major: int, run: Run) -> dict[str, str]:
+    """Return the settings of the server of *run* for the command line."""
+    return {
+        **THROWAWAY,
+        "listen_addresses": "",
+        "unix_socket_directories": str(run.directory / _SOCKETS),
+        "cluster_name": f"chatdify-db-{run.id}",
+        "shared_buffers": "64MB",
+        **({"io_method": "sync"} if major >= 18 else {}),
+    }
+
+
+def check_settings(connection: Connection, expected: dict[str, str]) -> None:
+    """Make sure that the server took the settings it was given.
+
+    Raises:
+        ServerUnavailable: One has another value.
+    """
+    names = ", ".join(f"current_setting('{name}')" for name in expected)
+    (row,) = connection.query(f"SELECT {names}")
+    for (name, value), actual in zip(expected.items(), row, strict=True):
+        if actual != value:
+            raise ServerUnavailable.setting_ignored(name, value, actual or "")
+
+
+def _usable(user: RunAs) -> Binaries:
+    """Return the best installation that *user* can run."""
+    found = []
+    for binaries in programs.installations():
+        if binaries.major < programs.MINIMUM_MAJOR:
+            found.append(f"{binaries.directory}: does not run, or is older than {programs.MINIMUM_MAJOR}")
+        elif user.can_reach(binaries.directory / "postgres"):
+            return binaries
+        elif binaries.origin == programs.WHEEL and (copy := _reachable_copy(binaries, user)):
+            return copy
+        else:
+            found.append(f"{binaries.directory}: out of reach for the user {user.name!r}, whom root runs servers as")
+    raise ServerUnavailable.no_binaries(found, programs.places())
+
+
+def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
+    """Copy the wheel's programs, in their layout, to where *user* can run them; once for each version and path."""
+    install = binaries.directory.parent
+    package = install.parent
+    key = sha256(repr((str(install), (binaries.directory / "postgres").stat().st_mtime_ns)).encode()).hexdigest()[:12]
+    for cache in (
+        cluster.cache_directory(),
+        Path("/var/cache/chatdify-db"),
+        Path(f"/var/tmp/chatdify-db-{os.getuid()}"),
+    ):
+        home = cache / f"programs-{'.'.join(map(str, binaries.version))}-{key}"
+        copy = Binaries(home / package.name / install.name / "bin", binaries.origin)
+        draft = home.with_name(f".{home.name}-{token_hex(4)}")
+        with suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+            if cache.stat().st_uid != os.getuid() or not user.can_reach(home):
+                continue
+            if not home.exists():
+                no_sources = shutil.ignore_patterns("include", "*.a")
+                shutil.copytree(install, draft / package.name / install.name, symlinks=True, ignore=no_sources)
+                libraries = package.with_name(f"{package.name}.libs")
+                if libraries.is_dir():
+                    shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+                draft.rename(home)
+            if copy.major:
+                return copy
+        shutil.rmtree(draft, ignore_errors=True)
+    return None
+
+
+def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use_cache: bool) -> Connection:
+    """Start the server and return a connection to it.
+
+    Raises:
+        ServerUnavailable: It does not start.
+        _CachedDataFailed: It does not start on a copy from the cache.
+    """
+    name = f"embedded-{token_hex(2)}"
+    data, sockets, log = run.directory / name, run.directory / _SOCKETS, run.directory / f"{name}.log"
+    _open_to(user, run.directory)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    if user.uid is not None:
+        os.chown(sockets, user.uid, -1)
+    arguments = [f"--{key}={value}" for key, value in settings(binaries.major, run).items()]
+    command = [str(binaries.directory / "postgres"), "-D", str(data), *arguments]
+    job: Job = {
+        "command": {"argv": command, "user": user.uid, "group": user.gid, "log": str(log)},
+        "data": str(data),
+        "container": None,
+        "engine": "",
+    }
+    entry: Path | None = None
+    with Supervision(run, job, name) as supervision:
+        # The supervisor starts while the files are copied.
+        if use_cache:
+            entry = cluster.prepare(data, binaries, user, progress)
+        else:
+            cluster.initialise(data, binaries, user, progress)
+        supervision.go()
+        try:
+            connection = _await(supervision, Address(host=str(sockets)), data, log)
+        except ServerUnavailable:
+            if entry is not None:
+                raise _CachedDataFailed(entry) from None
+            raise
+        supervision.keep()
+    return connection
+
+
+def _open_to(user: RunAs, directory: Path) -> None:
+    """Let the server's user pass through the run's directory, and nobody else."""
+    if user.gid is not None:
+        os.chown(directory, -1, user.gid)
+        directory.chmod(0o710)
+
+
+def _await(supervision: Supervision, address: Address, data: Path, log: Path) -> Connection:
+    deadline = time.monotonic() + _PATIENCE
+    cause = "it did not get ready"
+    while time.monotonic() < deadline:
+        if _is_ready(data):
+            try:
+                return connect(address)
+            except (ConnectError, ServerError) as error:
+                cause = str(error)
+        code = supervision.exit_code(within=0.002)
+        if code is not None:
+            raise ServerUnavailable.server_ended(code, _tail(log))
+    raise ServerUnavailable.not_ready(_PATIENCE, cause, _tail(log))
+
+
+def _is_ready(data: Path) -> bool:
+    """Return whether the server says so in its pid file; asking it by a connection would make it fork each time."""
+    try:
+        return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
+    except OSError:
+        return False
+
+
+def _tail(log: Path) -> str:
+    with suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
+    return ""
