@@ -8,14 +8,14 @@ depends on such a generator. Called by hand, the same object is the plain async 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.errors import DatabaseError
 
-__all__ = ["SessionDependency"]
+__all__ = ["SessionDependency", "fastapi_signature"]
 
 
 class SessionDependency:
@@ -51,21 +51,39 @@ class SessionDependency:
     def __getattr__(self, name: str) -> Any:
         # The only name made on demand: FastAPI is imported when it reads the signature, and not before.
         if name == "__signature__":
-            return self._signature()
+            return fastapi_signature(self.__name__, self._generator, AsyncSession)
         raise AttributeError(f"{self!r} has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"<dependency {self.__module__}.{self.__qualname__}>"
 
-    def _signature(self) -> inspect.Signature:
-        try:
-            from fastapi import Depends
-        except ModuleNotFoundError:
-            return inspect.Signature(return_annotation=AsyncGenerator[AsyncSession])
-        try:
-            default = Depends(self._generator, scope="function")
-        except TypeError as error:
-            raise DatabaseError(_FASTAPI_TOO_OLD.format(name=self.__name__)) from error
+
+def fastapi_signature(
+    name: str, generator: Callable[[], AsyncIterator[Any] | Iterator[Any]], kind: type
+) -> inspect.Signature:
+    """Return the signature that makes FastAPI run *generator* and pass its value on, finished before the response.
+
+    Args:
+        name: The name of the dependency, for messages.
+        generator: Opens a session, yields it once, and finishes it.
+        kind: The class of the session.
+
+    Raises:
+        DatabaseError: The installed FastAPI cannot finish a dependency before the response.
+    """
+    try:
+        from fastapi import Depends
+    except ModuleNotFoundError:
+        return inspect.Signature(return_annotation=kind)
+    try:
+        default = Depends(generator, scope="function")
+    except TypeError as error:
+        raise DatabaseError(_FASTAPI_TOO_OLD.format(name=name)) from error
+    parameter = inspect.Parameter("session", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    return inspect.Signature([parameter], return_annotation=kind)
+
+
+_FASTAPI_TOO_OLD.format(name=self.__name__)) from error
         parameter = inspect.Parameter(
             "session", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=AsyncSession
         )
@@ -78,5 +96,4 @@ Cause: this FastAPI does not know the scope of a dependency.
 Tried: Depends(..., scope="function"), which FastAPI has from 0.121 on.
 To fix this, either:
   - upgrade it:  pip install "fastapi>=0.121"
-  - open the session in the endpoint:  async with get_async_session() as session: ...
-"""
+  - open the session in the endpoint:  async with get_async_session() as session: ..."""

@@ -42,10 +42,11 @@ def _remember_failure(context: ExceptionContext) -> None:
     if connection is None or context.is_disconnect or connection.invalidated or connection.closed:
         return
     code = sqlstate(context.original_exception)
-    # The text alone: the exception would keep alive every frame it passed through. The 25P02 that follows a failure
-    # says nothing about what failed.
+    # The 25P02 that follows a failure says nothing about what failed.
     if code is not None and code != IN_FAILED_TRANSACTION:
-        connection.info[_FAILURE] = f"{str(context.original_exception).strip().partition('\n')[0]} (SQLSTATE {code})"
+        # The text alone: the exception would keep alive every frame it passed through.
+        reason = str(context.original_exception).strip().partition("\n")[0]
+        connection.info[_FAILURE] = f"{reason} (SQLSTATE {code})"
 
 
 def _forget_failure(session: Session, transaction: SessionTransaction, connection: Connection) -> None:

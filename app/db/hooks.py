@@ -16,16 +16,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import await_only
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import SessionTransaction
 
 __all__ = ["apply_async_on_commit", "delay_on_commit", "on_commit"]
 
 _P = ParamSpec("_P")
 _STATE: Final = "app.db.hooks"
+AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
 
 
 class Task(Protocol):
@@ -49,9 +51,7 @@ class _State:
     committed: list[SessionTransaction] = field(default_factory=list)
 
 
-def on_commit(
-    session: AsyncSession | Session, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
-) -> None:
+def on_commit(session: AnySession, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
     """Call *function* once the session's transaction is committed, and never if it is rolled back.
 
     Args:
@@ -67,13 +67,13 @@ def on_commit(
     sync_session = _sync_half(session)
     if not inspect.iscoroutinefunction(function):
         _register(sync_session, partial(function, *args, **kwargs))
-    elif sync_session is session:
+    elif not isinstance(session, (AsyncSession, async_scoped_session)):
         raise TypeError(f"on_commit cannot await {function.__qualname__} for a synchronous session; pass a function")
     else:
         _register(sync_session, lambda: await_only(function(*args, **kwargs)))
 
 
-def delay_on_commit(session: AsyncSession | Session, task: Task, *args: object, **kwargs: object) -> None:
+def delay_on_commit(session: AnySession, task: Task, *args: object, **kwargs: object) -> None:
     """Send a Celery task once the session's transaction is committed: ``task.delay(*args, **kwargs)``.
 
     Args:
@@ -86,7 +86,7 @@ def delay_on_commit(session: AsyncSession | Session, task: Task, *args: object, 
 
 
 def apply_async_on_commit(
-    session: AsyncSession | Session,
+    session: AnySession,
     task: Task,
     args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
@@ -105,8 +105,8 @@ def apply_async_on_commit(
         **options: Options of ``apply_async`` (``countdown``, ``queue``...).
     """
     send = partial(task.apply_async, tuple(args), dict(kwargs or {}), **options)
-    if isinstance(session, AsyncSession):
-        _register(session.sync_session, lambda: await_only(asyncio.to_thread(send)))
+    if isinstance(session, (AsyncSession, async_scoped_session)):
+        _register(_sync_half(session), lambda: await_only(asyncio.to_thread(send)))
     else:
         _register(_sync_half(session), send)
 
@@ -117,7 +117,10 @@ def has_calls(session: Session) -> bool:
     return state is not None and bool(state.calls)
 
 
-def _sync_half(session: AsyncSession | Session) -> Session:
+def _sync_half(session: AnySession) -> Session:
+    if isinstance(session, (async_scoped_session, scoped_session)):
+        # It stands for the session of this task or thread; an event on it would be one on all sessions.
+        session = session()
     return session.sync_session if isinstance(session, AsyncSession) else session
 
 

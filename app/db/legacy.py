@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.db.dependencies import fastapi_signature
 from app.db.hooks import has_calls
 from app.db.session import LazySession
 
@@ -29,4 +32,23 @@ class LegacySession(LazySession):
             super().__exit__(kind, error, traceback)
 
 
-SessionLocal: sessionmaker[Session] = sessionmaker(class_=LegacySession)
+class LegacySessionmaker(sessionmaker[Session]):
+    """A sessionmaker that is a FastAPI dependency too: ``Depends(SessionLocal)`` commits before the response."""
+
+    def __call__(self, *, session: Session | None = None, **options: Any) -> Session:
+        """Return a new session; with *session*, as FastAPI calls it, that session."""
+        return super().__call__(**options) if session is None else session
+
+    def __getattr__(self, name: str) -> Any:
+        # The only name made on demand: FastAPI is imported when it reads the signature, and not before.
+        if name == "__signature__":
+            return fastapi_signature("SessionLocal", _request_session, Session)
+        raise AttributeError(f"{self!r} has no attribute {name!r}")
+
+
+SessionLocal = LegacySessionmaker(class_=LegacySession)
+
+
+def _request_session() -> Iterator[Session]:
+    with SessionLocal() as session:
+        yield session
