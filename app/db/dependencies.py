@@ -83,13 +83,6 @@ def fastapi_signature(
     return inspect.Signature([parameter], return_annotation=kind)
 
 
-_FASTAPI_TOO_OLD.format(name=self.__name__)) from error
-        parameter = inspect.Parameter(
-            "session", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=AsyncSession
-        )
-        return inspect.Signature([parameter], return_annotation=AsyncSession)
-
-
 _FASTAPI_TOO_OLD = """\
 Depends({name}) cannot commit before the response.
 Cause: this FastAPI does not know the scope of a dependency.
