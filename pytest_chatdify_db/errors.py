@@ -248,6 +248,34 @@ class ServerUnavailable(ChatdifyDBError):
         )
 
 
+class TemplateFailed(ChatdifyDBError):
+    """A database could not be built or cloned."""
+
+    @classmethod
+    def refused(cls, name: str, server: str, cause: str) -> Self:
+        """The server refused, or is gone."""
+        return cls.compose(
+            f"chatdify-db could not create, clone or drop the database {name!r} on {server}.",
+            cause=cause,
+            fixes=[
+                "see that the server still runs and has space, and run pytest again",
+                "use another server:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
+    def still_in_use(cls, name: str, cause: str) -> Self:
+        """What filled the template is still connected to it."""
+        return cls.compose(
+            f"chatdify-db could not finish the template database {name!r}.",
+            cause=cause,
+            fixes=[
+                "let the seed or the migrations close every connection that they open (engine.dispose())",
+                "let threads and processes that they start end before they return",
+            ],
+        )
+
+
 def _section(title: str, text: str) -> str:
     return f"{title}: {text}" if "\n" not in text else f"{title}:\n  " + text.replace("\n", "\n  ")
 

@@ -1,0 +1,144 @@
+"""All SQL that administers a server: create, clone, seal and drop databases. Names are quoted here and nowhere else.
+
+Each call takes a `Connection` to the maintenance database. `CREATE DATABASE` and `DROP DATABASE` refuse to run in a
+transaction, and a connection of ours never opens one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from pytest_chatdify_db import naming
+from pytest_chatdify_db.postgres.connection import Connection, ServerError
+
+#: How files get from a template into a clone. ``file_copy`` is twice as fast where nothing is synced to a disk, and far
+#: slower where it is: it costs two checkpoints.
+Strategy = Literal["wal_log", "file_copy"]
+
+#: SQLSTATE of "database ... already exists" and "database ... does not exist".
+DUPLICATE_DATABASE: Final = "42P04"
+UNKNOWN_DATABASE: Final = "3D000"
+
+_STRATEGY_SINCE: Final = 15
+
+
+def quote_identifier(name: str) -> str:
+    """Return *name* as SQL writes an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """Return *text* as SQL writes a string, whatever ``standard_conforming_strings`` is."""
+    escaped = text.replace("'", "''")
+    return f" E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in text else f"'{escaped}'"
+
+
+def major_version(connection: Connection) -> int:
+    """Return the server's major version."""
+    digits = "".join(character if character.isdigit() else " " for character in connection.parameters["server_version"])
+    return int(digits.split()[0])
+
+
+def create_database(
+    connection: Connection, name: str, *, template: str = "template0", strategy: Strategy | None = None
+) -> None:
+    """Create the database *name*.
+
+    Args:
+        connection: To the maintenance database.
+        name: The new database.
+        template: What it is a copy of; by default the pristine ``template0``, with the server's own locale.
+        strategy: How files are copied; ignored before PostgreSQL 15, which knows one way only.
+
+    Raises:
+        ServerError: 42P04 if it exists.
+    """
+    choice = f" STRATEGY {strategy}" if strategy and major_version(connection) >= _STRATEGY_SINCE else ""
+    connection.query(f"CREATE DATABASE {quote_identifier(name)} TEMPLATE {quote_identifier(template)}{choice}")
+
+
+def drop_database(connection: Connection, name: str) -> None:
+    """Drop the database *name*, sealed or not, and end the sessions on it; one that does not exist is no error."""
+    try:
+        if is_sealed(connection, name):
+            connection.query(f"ALTER DATABASE {quote_identifier(name)} IS_TEMPLATE false")
+        await_quiet(connection, name, terminate=True)
+        connection.query(f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
+    except ServerError as error:
+        if error.sqlstate != UNKNOWN_DATABASE:
+            raise
+
+
+def rename_database(connection: Connection, name: str, new_name: str) -> None:
+    """Rename a database that nobody is connected to.
+
+    Raises:
+        ServerError: 55006 if somebody is.
+    """
+    await_quiet(connection, name)
+    connection.query(f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}")
+
+
+def await_quiet(connection: Connection, name: str, *, terminate: bool = False, patience: float = 2.0) -> bool:
+    """Wait until nobody is connected to the database *name*; return whether that is so.
+
+    A session ends a moment after its client has closed the connection. The commands that need a database of their own
+    wait for that as well, but look only every 100 ms.
+
+    Args:
+        connection: To the maintenance database.
+        name: The database.
+        terminate: End the sessions instead of waiting for them to end.
+        patience: Seconds to wait at most.
+    """
+    action = "pg_terminate_backend(pid)" if terminate else "pid"
+    sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"
+    deadline = time.monotonic() + patience
+    while connection.query(sql):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def exists(connection: Connection, name: str) -> bool:
+    """Return whether there is a database *name*."""
+    return bool(connection.query(f"SELECT FROM pg_database WHERE datname = {quote_literal(name)}"))
+
+
+def seal(connection: Connection, name: str) -> None:
+    """Close the database *name* to sessions and mark it as a template: what is cloned from it never changes again.
+
+    A session on a template makes every clone of it fail, so nobody may have one.
+    """
+    connection.query(f"ALTER DATABASE {quote_identifier(name)} ALLOW_CONNECTIONS false IS_TEMPLATE true")
+
+
+def is_sealed(connection: Connection, name: str) -> bool:
+    """Return whether the database *name* exists and was sealed."""
+    return bool(
+        connection.query(
+            f"SELECT FROM pg_database WHERE datname = {quote_literal(name)} AND datistemplate AND NOT datallowconn"
+        )
+    )
+
+
+def databases(connection: Connection, prefix: str) -> list[str]:
+    """Return the names of all databases that begin with *prefix*."""
+    rows = connection.query(f"SELECT datname FROM pg_database WHERE starts_with(datname, {quote_literal(prefix)})")
+    return sorted(row[0] or "" for row in rows)
+
+
+@contextmanager
+def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
+    """Hold the server-wide lock *name* on this connection; it also ends with the connection."""
+    key = naming.lock_key(name)
+    connection.query(f"SELECT pg_advisory_lock({key})")
+    try:
+        yield
+    finally:
+        if not connection.is_closed:
+            connection.query(f"SELECT pg_advisory_unlock({key})")
