@@ -1,0 +1,59 @@
+"""Tests against a real PostgreSQL: one rolled-back transaction for every driver, thread, event loop and process.
+
+The plugin is loaded by its entry point, ``pytest -p chatdify_db``. This package gives the types of its fixtures, for
+annotations. They are loaded when they are first asked for, because this module is imported before every other one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_chatdify_db.errors import ChatdifyDBError
+    from pytest_chatdify_db.fixtures.celery import CeleryEager
+    from pytest_chatdify_db.fixtures.database import Database
+    from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
+    from pytest_chatdify_db.fixtures.queries import CountQueries, Statement
+    from pytest_chatdify_db.schema import Seed
+    from pytest_chatdify_db.servers.base import Server
+
+__all__ = [
+    "CeleryEager",
+    "ChatdifyDBError",
+    "CountQueries",
+    "Database",
+    "OverrideDependencies",
+    "Seed",
+    "Server",
+    "Statement",
+]
+
+_HOMES = {
+    "CeleryEager": "fixtures.celery",
+    "ChatdifyDBError": "errors",
+    "CountQueries": "fixtures.queries",
+    "Database": "fixtures.database",
+    "OverrideDependencies": "fixtures.fastapi",
+    "Seed": "schema",
+    "Server": "servers.base",
+    "Statement": "fixtures.queries",
+}
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Load the plugin for those who name the package, ``-p pytest_chatdify_db``, under its entry point's name."""
+    if not pluginmanager.hasplugin("chatdify_db") and not pluginmanager.is_blocked("chatdify_db"):
+        pluginmanager.register(import_module("pytest_chatdify_db.plugin"), "chatdify_db")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,98 @@
+"""Questions about a collected test: its marker, whether it needs the database, and who defines its fixtures.
+
+Nothing here changes a test or starts anything.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_chatdify_db import markers
+from pytest_chatdify_db.mistakes import FixtureError, MarkerError
+
+if TYPE_CHECKING:
+    import pytest
+
+_PACKAGE = "pytest_chatdify_db."
+_INTERNAL = "_chatdify_db_"
+#: Public names short enough that another plugin may have them too.
+_CONTESTED = ("session", "sync_session")
+
+
+def mark_of(item: pytest.Item) -> markers.DatabaseMark | None:
+    """Return what the test's markers say together, the closest last; None without a marker.
+
+    Raises:
+        MarkerError: One of them has arguments that the marker does not take.
+    """
+    marks = list(item.iter_markers(markers.NAME))
+    if not marks:
+        return None
+    merged: dict[str, object] = {}
+    for mark in reversed(marks):
+        markers.parse(item.nodeid, mark.args, mark.kwargs)
+        merged.update(mark.kwargs)
+    return markers.parse(item.nodeid, (), merged)
+
+
+def marker_errors(items: Iterable[pytest.Item]) -> list[MarkerError]:
+    """Return the errors in the markers of *items*, each text once."""
+    errors: dict[str, MarkerError] = {}
+    for item in items:
+        try:
+            mark_of(item)
+        except MarkerError as error:
+            errors.setdefault(str(error), error)
+    return list(errors.values())
+
+
+def needs_database(item: pytest.Item, modules: Iterable[str]) -> bool:
+    """Whether the test has the marker, asks for a fixture of this plugin, or runs after the import of *modules*."""
+    return (
+        any(name in sys.modules for name in modules)
+        or item.get_closest_marker(markers.NAME) is not None
+        or any(_is_ours(definitions) for definitions in _used(item).values())
+    )
+
+
+def defines(fixturedef: pytest.FixtureDef[Any]) -> bool:
+    """Whether this plugin defines the fixture, for the use of tests."""
+    return _module(fixturedef).startswith(_PACKAGE) and not fixturedef.argname.startswith(_INTERNAL)
+
+
+def check_rivals(item: pytest.Item) -> None:
+    """Refuse a test whose ``session`` could be this plugin's or another plugin's.
+
+    Raises:
+        FixtureError: Two plugins define the fixture and no conftest or test module decides between them.
+    """
+    used = _used(item)
+    for name in _CONTESTED:
+        definitions = used.get(name, ())
+        if not definitions or definitions[-1].baseid:
+            continue
+        modules = list(dict.fromkeys(_module(definition) for definition in definitions if not definition.baseid))
+        if len(modules) > 1 and any(module.startswith(_PACKAGE) for module in modules):
+            raise FixtureError.ambiguous(item.nodeid, name, modules)
+
+
+def _used(item: pytest.Item) -> dict[str, Sequence[pytest.FixtureDef[Any]]]:
+    """Return the definitions of the fixtures that the test asks for, each name's winner last."""
+    info = getattr(item, "_fixtureinfo", None)
+    return {} if info is None else info.name2fixturedefs
+
+
+def _is_ours(definitions: Sequence[pytest.FixtureDef[Any]]) -> bool:
+    for definition in reversed(definitions):
+        if defines(definition):
+            return True
+        # An override that asks for the fixture it overrides leads on to the next definition.
+        if definition.argname not in definition.argnames:
+            return False
+    return False
+
+
+def _module(fixturedef: pytest.FixtureDef[Any]) -> str:
+    return getattr(fixturedef.func, "__module__", None) or ""

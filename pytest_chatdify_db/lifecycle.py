@@ -1,0 +1,234 @@
+"""The tests' database from its start to its end: server, template, the worker's database, sandbox; and one test's turn.
+
+Everything is started once, when the first test needs it, in the order in which each part needs the one before. What was
+started is ended in reverse order. This module knows neither fixtures nor hooks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_chatdify_db import sequences
+from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.markers import DatabaseMark
+from pytest_chatdify_db.mistakes import RedirectError
+from pytest_chatdify_db.redirect import Redirect
+from pytest_chatdify_db.scopes import Frame, FrameStack
+from pytest_chatdify_db.settings import Isolation, Options
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
+    from pytest_chatdify_db.run import Run
+    from pytest_chatdify_db.sandbox.handle import Sandbox
+    from pytest_chatdify_db.schema import Seed
+    from pytest_chatdify_db.servers.base import Server
+
+ProgressCallback = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What the tests' databases hold before the tests.
+
+    Args:
+        metadatas: Whose tables are created.
+        seed: Stores rows in the tables; None for none.
+    """
+
+    metadatas: Sequence[MetaData]
+    seed: Seed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What was started.
+
+    Args:
+        server: The PostgreSQL server.
+        template: The name of the database that others are copies of.
+        sandbox: What clients connect to.
+        frames: Whose rows live how long in the sandbox's transaction.
+    """
+
+    server: Server
+    template: str
+    sandbox: Sandbox
+    frames: FrameStack
+
+
+@dataclass(slots=True)
+class Turn:
+    """The test that is running.
+
+    Args:
+        test: Its id.
+        isolation: How its work is undone.
+        frame: Its frame in the sandbox's transaction.
+        database: The name of its own database, if it has one.
+    """
+
+    test: str
+    isolation: Isolation
+    frame: Frame
+    database: str | None = None
+
+
+class Lifecycle:
+    """The tests' database of one pytest process.
+
+    Args:
+        options: What was asked for.
+        redirect: The environment that names the sandbox.
+        worker: The name of the process: xdist's worker id, or ``main``.
+        run_directory: The directory of the run that another process made; None to make one when it is needed.
+    """
+
+    def __init__(
+        self, options: Options, redirect: Redirect, *, worker: str = "main", run_directory: str | None = None
+    ) -> None:
+        self.options = options
+        self.redirect = redirect
+        self.worker = worker
+        self.running: Running | None = None
+        self.turn: Turn | None = None
+        self.failure: str | None = None
+        self._run_directory = run_directory
+        self._run: Run | None = None
+        self._clones = 0
+        self._resources = ExitStack()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules after whose import a test may use the database without saying so."""
+        return ("app.db", *(path.partition(":")[0] for path in self.options.metadata))
+
+    @property
+    def run(self) -> Run:
+        """The run, made or attached to when first asked for."""
+        if self._run is None:
+            from pytest_chatdify_db.run import Run
+
+            directory = self._run_directory
+            self._run = Run.create() if directory is None else Run.attach(directory)
+            self._resources.callback(self._run.close)
+        return self._run
+
+    def start_server(self, progress: ProgressCallback) -> Server:
+        """Start, or attach to, the server that the options name."""
+        from pytest_chatdify_db import servers
+
+        return servers.start(self.options.server, image=self.options.image, run=self.run, progress=progress)
+
+    def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
+        """Prepare the worker's database on *server* and start the sandbox on it."""
+        from pytest_chatdify_db import naming, templates
+        from pytest_chatdify_db import schema as tables
+        from pytest_chatdify_db.sandbox.handle import Sandbox
+
+        self._check_redirect()
+        fingerprint = naming.fingerprint([server.version, *tables.describe(schema.metadatas, schema.seed)])
+        template = templates.ensure(
+            server,
+            fingerprint,
+            lambda address: tables.build(address, schema.metadatas, schema.seed),
+            run=self.run,
+            progress=progress,
+        )
+        database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
+        if not server.is_managed:
+            self._resources.callback(templates.drop, server, database.database)
+        address = self.redirect.address
+        sandbox = Sandbox.start(
+            listener=self.redirect.listener,
+            server=database,
+            user=address.user,
+            password=address.password or "",
+            database=address.database,
+        )
+        self._resources.callback(sandbox.stop)
+        self._resources.callback(_dispose_engines)
+        self.running = Running(server, template, sandbox, FrameStack(sandbox))
+        return self.running
+
+    def open_turn(self, test: str, mark: DatabaseMark | None) -> None:
+        """Begin the turn of *test*: whatever is written until `close_turn` is undone there."""
+        if self.running is None or self.turn is not None:
+            return
+        mark = mark or DatabaseMark()
+        turn = Turn(test, mark.isolation or self.options.isolation, Frame(test, "function"))
+        self.running.frames.push(turn.frame)
+        self.turn = turn
+        if turn.isolation == "database":
+            turn.database = self._give_database(self.running)
+        if mark.reset_sequences:
+            sequences.reset(self.redirect.address)
+
+    def close_turn(self) -> None:
+        """End the turn of the running test and undo what it wrote."""
+        if self.running is None or self.turn is None:
+            return
+        turn, self.turn = self.turn, None
+        if turn.database is not None:
+            self._take_database(self.running, turn.database)
+        self.running.frames.close(turn.frame)
+
+    def close(self) -> None:
+        """End everything that was started, last first. May be called twice."""
+        self.running = self.turn = None
+        self._resources.close()
+
+    def _give_database(self, running: Running) -> str:
+        from pytest_chatdify_db import naming, templates
+
+        self._clones += 1
+        name = naming.worker_name(self.run.id, self.worker, str(self._clones))
+        running.sandbox.use_database(templates.clone(running.server, running.template, name))
+        return name
+
+    def _take_database(self, running: Running, name: str) -> None:
+        from pytest_chatdify_db import templates
+
+        running.sandbox.use_database(None)
+        templates.drop(running.server, name)
+
+    def _check_redirect(self) -> None:
+        changed = self.redirect.changed()
+        if changed is not None:
+            raise RedirectError.variable_changed(*changed)
+        url = _application_url()
+        address = self.redirect.address
+        if url is not None and (url.host, url.port) != (address.host, address.port):
+            raise RedirectError.settings_differ(url.render_as_string(hide_password=True))
+
+
+def first_line(error: ChatdifyDBError) -> str:
+    """Return what failed, without cause and ways out: for the tests after the first one."""
+    return str(error).partition("\n")[0]
+
+
+def _application_url() -> Any:
+    """Return the URL in the application's settings; None if they were not read, or name no database."""
+    config = sys.modules.get("app.config")
+    get_settings = getattr(config, "get_settings", None)
+    if config is None or get_settings is None:
+        return None
+    try:
+        return get_settings().url
+    except Exception:  # Whatever is wrong with them, they cannot lead to another database.
+        return None
+
+
+def _dispose_engines() -> None:
+    """Close the connections of the application's pools before the sandbox goes."""
+    engines = sys.modules.get("app.db.engines")
+    if engines is None:
+        return
+    for engine in engines.existing().values():
+        # Those of the asyncio engines are closed with their event loops.
+        if not hasattr(engine, "sync_engine"):
+            engine.dispose()

@@ -1,0 +1,179 @@
+"""When the database is started, and which rows live how long, in terms of pytest's tests and fixtures.
+
+The start happens before the first fixture of the first test that needs the database. A test's turn begins before its
+first function-scoped fixture and ends after the last of them is torn down; a wider fixture's rows live as long as the
+fixture.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import pytest
+
+from pytest_chatdify_db import items, state
+from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.lifecycle import Running, Schema, first_line
+from pytest_chatdify_db.mistakes import LateFixture
+from pytest_chatdify_db.reporting import Progress, summary
+from pytest_chatdify_db.scopes import Frame
+
+START: Final = "_chatdify_db_started"
+TURN: Final = "_chatdify_db_turn"
+
+_NOT_STARTED: Final = """\
+The tests' database was not running: this test, or code it called, was the first to import {modules}, while it ran.
+To have the database, either:
+  - import it at the top of the test's module or in conftest.py
+  - ask for a fixture such as sync_session, or mark the test with @pytest.mark.chatdify_db"""
+
+_AnyFixture = pytest.FixtureDef[Any]
+
+
+def begin(item: pytest.Item) -> None:
+    """Prepare the set-up of *item*: if it needs the database, the start is the first thing that its set-up does."""
+    now = state.of(item.config)
+    now.item = item
+    with reported():
+        items.check_rivals(item)
+    if now.lifecycle.running is not None or not items.needs_database(item, now.lifecycle.modules):
+        return
+    if now.first_failure is not None:
+        pytest.fail(now.first_failure, pytrace=False)
+    fixturenames = getattr(item, "fixturenames", None)
+    if fixturenames is not None:
+        # The names are set up in order; the same list serves every parameter set of a test function.
+        fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
+
+
+def open_turn(item: pytest.Item) -> None:
+    """Begin the turn of *item*, if the database was started and its turn has not begun."""
+    lifecycle = state.of(item.config).lifecycle
+    if lifecycle.running is not None and lifecycle.turn is None:
+        with reported():
+            lifecycle.open_turn(item.nodeid, items.mark_of(item))
+
+
+def close_turn(item: pytest.Item) -> None:
+    """End the turn of *item*, if it has begun."""
+    state.of(item.config).lifecycle.close_turn()
+
+
+def open_turn_without_fixtures(item: pytest.Item) -> None:
+    """Begin the turn of an item that has no fixtures, and so no fixture of this plugin that does it."""
+    open_turn(item)
+    if not hasattr(item, "fixturenames"):
+        item.addfinalizer(lambda: close_turn(item))
+
+
+def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
+    """Return sections for the report of a test that failed because it had no database."""
+    lifecycle = state.of(item.config).lifecycle
+    if not report.failed or lifecycle.running is not None or report.when != "call":
+        return []
+    if not any(name in sys.modules for name in lifecycle.modules):
+        return []
+    return [("chatdify-db", _NOT_STARTED.format(modules=" or ".join(lifecycle.modules)))]
+
+
+def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Wrap the set-up of any fixture: the body of the hook ``pytest_fixture_setup``."""
+    lifecycle = state.of(request.config).lifecycle
+    running = lifecycle.running
+    if running is None:
+        return (yield)
+    if fixturedef.scope == "function":
+        # Whichever plugin's fixture comes first: the turn begins before it, and so ends after it.
+        if lifecycle.turn is None and fixturedef.argname != TURN:
+            request.getfixturevalue(TURN)
+        return (yield)
+    if lifecycle.turn is not None and lifecycle.turn.database is not None:
+        error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
+        _abandon(fixturedef, request, error)
+    return (yield from _set_up_wider(running, fixturedef, request))
+
+
+def _set_up_wider(
+    running: Running, fixturedef: _AnyFixture, request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]
+    # Finalizers run last first: this one after the fixture's own tear-down, ...
+    fixturedef.addfinalizer(lambda: running.frames.close(frame))
+    item = state.of(request.config).item
+    setting_up = running.frames.setting_up(frame, is_in_use=_in_use(item))
+    try:
+        setting_up.__enter__()
+    except LateFixture as error:
+        _abandon(fixturedef, request, error)
+    try:
+        value = yield
+    except BaseException as error:
+        setting_up.__exit__(type(error), error, error.__traceback__)
+        raise
+    setting_up.__exit__(None, None, None)
+    if not running.frames.holds(frame):
+        # ... and this one before it, so that what the tear-down writes is undone as well.
+        fixturedef.addfinalizer(lambda: running.frames.push(frame))
+    return value
+
+
+def _in_use(item: pytest.Item | None) -> Callable[[Frame], bool]:
+    values = getattr(item, "funcargs", {})
+    return lambda frame: frame.name in values
+
+
+def _abandon(fixturedef: _AnyFixture, request: pytest.FixtureRequest, reason: ChatdifyDBError) -> NoReturn:
+    """Fail a set-up that has not begun, leaving nothing behind in pytest's own books."""
+    error = _as_failure(reason)
+    # pytest runs the finalizers of a fixture only if it has a result.
+    fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, None))  # type: ignore[arg-type]
+    fixturedef.finish(request)  # type: ignore[arg-type]
+    raise error
+
+
+# Starting ---------------------------------------------------------------------------------------------------------
+
+
+def start(request: pytest.FixtureRequest) -> Running:
+    """Start the database with what the project's seams say: the body of a session-scoped fixture."""
+    now = state.of(request.config)
+    try:
+        with Progress(request.config) as progress:
+            running = _start(request, progress)
+    except ChatdifyDBError as error:
+        test = now.item.nodeid if now.item is not None else "an earlier test"
+        now.first_failure = f"{first_line(error)}\n(The report of {test} says why, and how to fix it.)"
+        raise _as_failure(error) from None
+    now.summaries.append(summary(running.server))
+    return running
+
+
+def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
+    progress("loading the tables")
+    schema = Schema(
+        request.getfixturevalue("_chatdify_db_metadatas"),
+        request.getfixturevalue("chatdify_db_seed"),
+    )
+    progress("starting PostgreSQL")
+    state.of(request.config).progress = progress
+    server = request.getfixturevalue("chatdify_db_server")
+    return state.of(request.config).lifecycle.start(server, schema, progress)
+
+
+# Messages ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reported() -> Generator[None]:
+    """Turn the plugin's errors into failures that show their text alone."""
+    try:
+        yield
+    except ChatdifyDBError as error:
+        raise _as_failure(error) from None
+
+
+def _as_failure(error: ChatdifyDBError) -> BaseException:
+    return pytest.fail.Exception(str(error), pytrace=False)

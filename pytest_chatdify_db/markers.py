@@ -1,0 +1,57 @@
+"""The marker ``chatdify_db``: what it may say, checked by calling a function that has its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from pytest_chatdify_db.mistakes import MarkerError
+from pytest_chatdify_db.settings import Isolation
+
+NAME = "chatdify_db"
+LINE = (
+    f'{NAME}(*, isolation="transaction"|"database", reset_sequences=False): '
+    "the test needs a database. isolation: undo the test's work by one rolled-back transaction, or give the test a "
+    "database of its own with real commits; default: the option --chatdify-db-isolation. reset_sequences: let every "
+    "serial and identity column continue after its largest value before the test starts."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseMark:
+    """What one test asks for.
+
+    Args:
+        isolation: How its work is undone; None for the option's value.
+        reset_sequences: Whether serial and identity columns are set back before it.
+    """
+
+    isolation: Isolation | None = None
+    reset_sequences: bool = False
+
+
+def chatdify_db(*, isolation: Isolation | None = None, reset_sequences: bool = False) -> DatabaseMark:
+    """Hold the marker's signature: whatever Python refuses here, the marker refuses.
+
+    Raises:
+        ValueError: A value is not one of the valid ones.
+    """
+    if isolation is not None and isolation not in get_args(Isolation):
+        valid = " or ".join(repr(value) for value in get_args(Isolation))
+        raise ValueError(f"isolation is {isolation!r}, not {valid}")
+    if not isinstance(reset_sequences, bool):
+        raise ValueError(f"reset_sequences is {reset_sequences!r}, not True or False")
+    return DatabaseMark(isolation, reset_sequences)
+
+
+def parse(test: str, args: Sequence[object], kwargs: Mapping[str, object]) -> DatabaseMark:
+    """Read the arguments that *test* gave to its marker.
+
+    Raises:
+        MarkerError: They do not fit the signature; the text names the test.
+    """
+    try:
+        return chatdify_db(*args, **kwargs)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise MarkerError.invalid(test, str(error).replace(f"{NAME}() ", "")) from None

@@ -1,0 +1,276 @@
+"""The errors a test project can mend by itself: a wrong option, marker, schema or use of a fixture.
+
+ChatdifyDBError
++-- OptionError             an option has a value that is not valid
++-- MarkerError             a test's marker has arguments it does not take
++-- SchemaError             the tables cannot be found, or cannot be created
++-- RedirectError           the application would use another database than the tests' one
++-- FixtureError            a fixture was asked for where it cannot work
+    +-- LateFixture         a fixture's rows would have to live longer than rows that are there already
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from pytest_chatdify_db.errors import ChatdifyDBError
+
+
+class OptionError(ChatdifyDBError):
+    """An option has a value that is not valid."""
+
+    @classmethod
+    def invalid(cls, written: str, source: str, value: str, valid: Sequence[str]) -> Self:
+        """Say which option, from where, and what it may be."""
+        return cls.compose(
+            f"chatdify-db: the option {written} is not valid.",
+            cause=f"its value is {value!r} (from the {source})",
+            fixes=[f"set it to {_alternatives(valid)}", "remove it, to use the default"],
+        )
+
+
+class MarkerError(ChatdifyDBError):
+    """A test's marker has arguments it does not take."""
+
+    @classmethod
+    def invalid(cls, test: str, cause: str) -> Self:
+        """Say which test, and show the signature."""
+        return cls.compose(
+            f"chatdify-db: the marker 'chatdify_db' of {test} is not valid.",
+            cause=cause,
+            fixes=[
+                'write it as @pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False), '
+                "every argument by name",
+                "remove it: no marker is needed for a rolled-back transaction",
+            ],
+        )
+
+
+class SchemaError(ChatdifyDBError):
+    """The tables cannot be found, or cannot be created."""
+
+    @classmethod
+    def not_importable(cls, path: str, cause: str) -> Self:
+        """Say what the import of *path* raised."""
+        return cls.compose(
+            f"chatdify-db: the tables declared at {path!r} cannot be loaded.",
+            cause=cause,
+            fixes=[
+                "name the object that holds your tables: --chatdify-db-metadata=module:attribute, or in the ini file "
+                "chatdify_db_metadata = module:attribute",
+                "let the module be found: run pytest from the project's root, or set pythonpath in the ini file",
+                "override the fixture chatdify_db_metadata in conftest.py and return the Base or MetaData from it",
+            ],
+        )
+
+    @classmethod
+    def not_metadata(cls, path: str, found: str) -> Self:
+        """Say what was found instead of a declarative Base or a MetaData."""
+        return cls.compose(
+            f"chatdify-db: {path!r} holds no tables.",
+            cause=f"it is {found}, neither a declarative Base nor a sqlalchemy.MetaData",
+            fixes=[
+                "name a declarative Base, a MetaData, or a list of them: --chatdify-db-metadata=module:attribute",
+                "override the fixture chatdify_db_metadata in conftest.py and return one of these",
+            ],
+        )
+
+    @classmethod
+    def no_tables(cls, path: str) -> Self:
+        """Say that the models were probably not imported."""
+        return cls.compose(
+            f"chatdify-db: {path!r} has no tables.",
+            cause="no model was imported that declares one, so the tests' database would be empty",
+            fixes=[
+                "import the modules with your models in conftest.py",
+                "name the metadata that has them: --chatdify-db-metadata=module:attribute",
+                "override the fixture chatdify_db_metadata in conftest.py, if the database is meant to be empty",
+            ],
+        )
+
+    @classmethod
+    def cannot_create(cls, what: str, cause: str) -> Self:
+        """Say which table, index or type the server refused, and why."""
+        return cls.compose(
+            f"chatdify-db: {what} cannot be created in the tests' database.",
+            cause=cause,
+            fixes=[
+                "correct its declaration",
+                "create what it needs (an extension, a type, a schema) by an event listener for 'before_create' on its "
+                "metadata",
+                "build the schema by migrations: --chatdify-db-migrations=alembic.ini",
+            ],
+        )
+
+    @classmethod
+    def seed_failed(cls, cause: str) -> Self:
+        """Say what the project's seed raised."""
+        return cls.compose(
+            "chatdify-db: the data of the fixture chatdify_db_seed cannot be stored.",
+            cause=cause,
+            fixes=[
+                "correct the function that chatdify_db_seed returns: it is called once with a sqlalchemy.orm.Session "
+                "on the database that all tests' databases are copies of",
+            ],
+        )
+
+
+class RedirectError(ChatdifyDBError):
+    """The application would use another database than the tests' one."""
+
+    @classmethod
+    def engine_exists(cls, module: str) -> Self:
+        """Say that an engine was made before the plugin could redirect it."""
+        return cls.compose(
+            "chatdify-db: the application is connected to another database than the tests' one; no test was run.",
+            cause=f"{module} made its engine before pytest loaded the plugin chatdify_db",
+            fixes=[
+                "name this plugin first: pytest -p chatdify_db -p <the other plugin>",
+                "let the plugin or .pth file that imports the application make no connection when it is imported",
+            ],
+        )
+
+    @classmethod
+    def variable_changed(cls, name: str, shown: str) -> Self:
+        """Say that something set the variable *name* after the plugin had."""
+        return cls.compose(
+            f"chatdify-db: {name} no longer names the tests' database; no test that uses a database was run.",
+            cause=f"a conftest.py, a plugin or an imported module set it to {shown} after this plugin had set it",
+            fixes=[
+                f"remove the line that sets {name}: the plugin points it to the tests' database from before the first "
+                "conftest.py until the end of the run",
+                "set it only where it is missing: os.environ.setdefault",
+                "name a server for the tests by --chatdify-db-server=URL",
+            ],
+        )
+
+    @classmethod
+    def settings_differ(cls, shown: str) -> Self:
+        """Say that the application's settings name another server."""
+        return cls.compose(
+            "chatdify-db: the application's settings do not name the tests' database; no test that uses a database was "
+            "run.",
+            cause=f"app.config.get_settings() says {shown}",
+            fixes=[
+                "let the settings take the database from DATABASE_URL",
+                "call app.config.get_settings.cache_clear() after changing the settings by hand",
+            ],
+        )
+
+
+class FixtureError(ChatdifyDBError):
+    """A fixture was asked for where it cannot work."""
+
+    @classmethod
+    def session_in_sync_test(cls, test: str) -> Self:
+        """Say that the AsyncSession needs an event loop."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture 'session', an AsyncSession, but is a plain function.",
+            cause="an AsyncSession works in an event loop, and a plain function has none",
+            fixes=["use the fixture 'sync_session' instead", "make it 'async def'"],
+        )
+
+    @classmethod
+    def no_async_plugin(cls, test: str) -> Self:
+        """Say that no plugin runs the test's coroutine."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture 'session', but no plugin runs it in an event loop.",
+            cause="it is 'async def', and neither pytest-asyncio nor anyio takes it",
+            fixes=[
+                "mark it with @pytest.mark.asyncio (pip install pytest-asyncio)",
+                "set asyncio_mode = auto in the ini file",
+                "mark it with @pytest.mark.anyio",
+            ],
+        )
+
+    @classmethod
+    def wrong_backend(cls, test: str, backend: str) -> Self:
+        """Say that SQLAlchemy's asyncio extension cannot run on *backend*."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture 'session', but runs on {backend}.",
+            cause="SQLAlchemy's AsyncSession works with asyncio only",
+            fixes=[
+                "override the fixture anyio_backend and return 'asyncio' from it",
+                "use the fixture 'sync_session' instead",
+            ],
+        )
+
+    @classmethod
+    def ambiguous(cls, test: str, name: str, modules: Sequence[str]) -> Self:
+        """Say which plugins define the same fixture."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture {name!r}, which {len(modules)} plugins define.",
+            cause="it is defined by " + " and by ".join(modules),
+            fixes=[
+                "switch one of the plugins off: pytest -p no:<name>",
+                f"decide in conftest.py: define a fixture {name!r} there, which beats all plugins",
+            ],
+        )
+
+    @classmethod
+    def unknown_dependency(cls, names: Sequence[str], near: Sequence[str], known: int) -> Self:
+        """Say which keys no route of the application depends on."""
+        plural = len(names) > 1
+        cause = f"no route of the application depends on {'them' if plural else 'it'} ({known} dependencies were found)"
+        if near:
+            cause += "; did you mean " + _alternatives(near) + "?"
+        return cls.compose(
+            f"chatdify-db: {', '.join(names)} {'are' if plural else 'is'} not overridden.",
+            cause=cause,
+            fixes=[
+                "give the very function that the routes name in Depends(...): another function of the same name, or a "
+                "wrapped one, is not the same key",
+                "include the router in the application before calling override_dependencies",
+            ],
+        )
+
+    @classmethod
+    def unknown_task(cls, name: str, near: Sequence[str]) -> Self:
+        """Say that no task of this name is registered."""
+        cause = "no task of this name is registered in the application"
+        if near:
+            cause += "; did you mean " + _alternatives(near) + "?"
+        return cls.compose(
+            f"chatdify-db: the task {name!r} cannot run eagerly.",
+            cause=cause,
+            fixes=[
+                "import the module that defines the task before it is sent",
+                "correct the name given to send_task",
+            ],
+        )
+
+
+class LateFixture(FixtureError):
+    """A fixture's rows would have to live longer than rows that are there already."""
+
+    @classmethod
+    def after_rows(cls, fixture: str, scope: str, owner: str) -> Self:
+        """Say whose rows are in the way."""
+        return cls.compose(
+            f"chatdify-db: the {scope}-scoped fixture {fixture!r} is set up too late to store rows.",
+            cause=f"{owner} has written already. What is undone first must be written last, and the rows of "
+            f"{fixture!r} would have to stay when those are undone",
+            fixes=_EARLIER.copy(),
+        )
+
+    @classmethod
+    def in_own_database(cls, fixture: str, scope: str, test: str) -> Self:
+        """Say that the rows would be lost with the test's own database."""
+        return cls.compose(
+            f"chatdify-db: the {scope}-scoped fixture {fixture!r} is set up too late to store rows.",
+            cause=f'{test} has a database of its own (isolation="database"), which is dropped when it ends, and the '
+            f"rows of {fixture!r} with it",
+            fixes=[*_EARLIER, "give it the scope 'function'"],
+        )
+
+
+_EARLIER = [
+    "name it in the test's signature, so that it is set up before the narrower fixtures",
+    "name it by @pytest.mark.usefixtures on the test, class or module",
+    "make it autouse",
+]
+
+
+def _alternatives(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]

@@ -1,0 +1,68 @@
+"""The options as pytest knows them: on the command line and in the ini file. What they mean is in `settings`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_chatdify_db import settings
+from pytest_chatdify_db.mistakes import OptionError
+from pytest_chatdify_db.postgres.address import Address, InvalidAddress
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add every option to the command line and to the ini file."""
+    group = parser.getgroup("chatdify-db", "PostgreSQL for tests (chatdify-db)")
+    for setting in settings.SETTINGS:
+        valid = f" ({', '.join(setting.choices)})" if setting.choices else ""
+        default = f"; default: {setting.default}" if setting.default else ""
+        text = f"{setting.help}{valid}{default}".replace("%", "%%")
+        # Choices are checked by `settings.resolve`, which says the same for all three places.
+        group.addoption(*setting.flags, dest=setting.ini, default=None, metavar=setting.metavar, help=text)
+        parser.addini(setting.ini, help=f"{text} (or {setting.flag}, {setting.variable})", default=None)
+
+
+def read(config: pytest.Config, namespace: argparse.Namespace | None = None) -> settings.Options:
+    """Resolve the options of *config*.
+
+    Args:
+        config: The run's configuration.
+        namespace: The parsed command line; default ``config.option``.
+
+    Raises:
+        OptionError: A value is not valid.
+    """
+    given = config.option if namespace is None else namespace
+    options = settings.resolve(
+        {setting.ini: getattr(given, setting.ini, None) for setting in settings.SETTINGS},
+        os.environ,
+        {setting.ini: config.getini(setting.ini) for setting in settings.SETTINGS},
+    )
+    if options.server_url is not None:
+        _check_url(options)
+    return options
+
+
+def login_role(config: pytest.Config) -> str:
+    """Return the role that the sandbox's clients log in as: the server URL's, if there is a valid one."""
+    try:
+        url = read(config, config.known_args_namespace).server_url
+    except OptionError:
+        return "postgres"
+    return Address.from_url(url).user if url else "postgres"
+
+
+def _check_url(options: settings.Options) -> None:
+    try:
+        Address.from_url(options.server_url or "")
+    except InvalidAddress as error:
+        setting = next(setting for setting in settings.SETTINGS if setting.name == "server")
+        source = options.source("server")
+        written = {"command line": setting.flag, "environment": setting.variable}.get(source, setting.ini)
+        valid = ["a URL such as postgresql://user:password@host:5432/postgres"]
+        raise OptionError.invalid(written, source, f"a URL of which {error}", valid) from None

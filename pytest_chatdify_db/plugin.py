@@ -1,0 +1,103 @@
+"""The plugin's whole surface: its hooks, each a few lines, and its fixtures. Nothing imports this module.
+
+With the plugin loaded and no test that uses a database, nothing is imported but pytest and small modules of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_chatdify_db import entry, lifetimes, markers, options, reporting, state, xdist
+from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
+from pytest_chatdify_db.fixtures.database import (
+    _chatdify_db_metadatas as _chatdify_db_metadatas,
+)
+from pytest_chatdify_db.fixtures.database import (
+    _chatdify_db_started as _chatdify_db_started,
+)
+from pytest_chatdify_db.fixtures.database import (
+    _chatdify_db_turn as _chatdify_db_turn,
+)
+from pytest_chatdify_db.fixtures.database import (
+    chatdify_db as chatdify_db,
+)
+from pytest_chatdify_db.fixtures.database import (
+    chatdify_db_metadata as chatdify_db_metadata,
+)
+from pytest_chatdify_db.fixtures.database import (
+    chatdify_db_seed as chatdify_db_seed,
+)
+from pytest_chatdify_db.fixtures.database import (
+    chatdify_db_server as chatdify_db_server,
+)
+from pytest_chatdify_db.fixtures.fastapi import override_dependencies as override_dependencies
+from pytest_chatdify_db.fixtures.queries import assert_max_num_queries as assert_max_num_queries
+from pytest_chatdify_db.fixtures.queries import assert_num_queries as assert_num_queries
+from pytest_chatdify_db.fixtures.sessions import session as session
+from pytest_chatdify_db.fixtures.sessions import sync_session as sync_session
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    entry.refuse_ineffective_block(pluginmanager)
+    options.add(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    entry.redirect_environment(early_config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", markers.LINE)
+    entry.configure(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return reporting.header(state.of(config).lifecycle.options)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    entry.check_markers(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    lifetimes.begin(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    return (yield from lifetimes.set_up(fixturedef, request))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    lifetimes.open_turn_without_fixtures(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    report.sections.extend(lifetimes.explanations(item, report))
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    xdist.hand_in(session.config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.get_verbosity() >= 0:
+        for line in state.of(config).summaries:
+            terminalreporter.write_line(line)

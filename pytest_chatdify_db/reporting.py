@@ -1,0 +1,131 @@
+"""What the plugin says on the terminal: pure functions return the lines, and one context manager shows slow progress.
+
+With ``-q`` nothing is said. A start that takes less than half a second is not worth a line.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.settings import SETTINGS, Options
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+_PATIENCE = 0.5
+
+
+class ServerFacts(Protocol):
+    """What the summary says about a server."""
+
+    @property
+    def provider(self) -> str:
+        """``embedded``, ``container`` or ``external``."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was chosen."""
+
+    @property
+    def version(self) -> str:
+        """Its version, ``17.2``."""
+
+    @property
+    def started_in(self) -> float:
+        """Seconds that its start took."""
+
+
+def header(options: Options) -> str:
+    """Return the line of the report's header: what was asked for, and where."""
+    always = ("server", "isolation", "metadata")
+    shown = []
+    for setting in SETTINGS:
+        source = options.source(setting.name)
+        if setting.name in always or source != "default":
+            shown.append(f"{setting.name}={_value(options, setting.name)} ({source})")
+    return "chatdify-db: " + ", ".join(shown)
+
+
+def summary(server: ServerFacts) -> str:
+    """Return the line of the report's end: which server was used, why, and how long its start took."""
+    reason = f", {server.reason}" if server.reason else ""
+    took = f", started in {server.started_in:.2f} s" if server.started_in else ""
+    return f"chatdify-db: PostgreSQL {server.version} ({server.provider}{reason}){took}"
+
+
+def merged(lines: Iterable[str]) -> list[str]:
+    """Return the workers' summary lines without repeats, in order."""
+    return list(dict.fromkeys(lines))
+
+
+def _value(options: Options, name: str) -> str:
+    value = getattr(options, name)
+    if name == "server" and options.server_url is not None:
+        return str(Address.from_url(options.server_url))
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+class Progress:
+    """Tells the terminal what is going on once it has taken half a second; called with each new step.
+
+    Args:
+        config: The run's configuration. Nothing is shown in an xdist worker or with ``-q``.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._step = ""
+        self._is_late = False
+        self._timer = threading.Timer(_PATIENCE, self._become_late)
+        self._timer.daemon = True
+        self._resources = ExitStack()
+
+    def __call__(self, step: str) -> None:
+        """Take note of the step that begins."""
+        with self._lock:
+            self._step = step
+            if self._is_late:
+                self._show()
+
+    def __enter__(self) -> Self:
+        if self._reporter() is not None:
+            capture = self._config.pluginmanager.getplugin("capturemanager")
+            if capture is not None:
+                self._resources.enter_context(capture.global_and_fixture_disabled())
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._is_late = False
+            self._step = ""
+        self._resources.close()
+
+    def _become_late(self) -> None:
+        with self._lock:
+            self._is_late = True
+            self._show()
+
+    def _show(self) -> None:
+        reporter = self._reporter()
+        if reporter is not None and self._step:
+            reporter.ensure_newline()
+            reporter.write_line(f"chatdify-db: {self._step} ...")
+            self._step = ""
+
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        if self._config.get_verbosity() < 0:
+            return None
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        return reporter if isinstance(reporter, pytest.TerminalReporter) else None

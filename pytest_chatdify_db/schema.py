@@ -1,0 +1,178 @@
+"""The project's tables: found by their path, told apart by the DDL they compile to, created in an empty database.
+
+The only room of the plugin that reads the application's metadata. It connects to the server directly, because what is
+built here is copied for the tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from sqlalchemy import MetaData, create_engine, create_mock_engine
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateSchema
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.elements import CompilerElement
+
+from pytest_chatdify_db.mistakes import SchemaError
+from pytest_chatdify_db.postgres.address import Address
+
+#: What a project returns from ``chatdify_db_seed``: stores the rows that every test starts with.
+Seed = Callable[[Session], object]
+
+_FOUNDATION: Final = "app.db:Base"
+_CREATED: Final = re.compile(r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.I)
+
+
+def load(paths: Iterable[str]) -> tuple[MetaData, ...]:
+    """Import the metadata at each ``module:attribute``; the project's models first, where the layer can find them.
+
+    Raises:
+        SchemaError: A path cannot be imported, or is neither a declarative Base nor a MetaData.
+    """
+    found: list[MetaData] = []
+    for path in paths:
+        value = _imported(path)
+        if path == _FOUNDATION:
+            _import_models(path)
+        found.extend(metadata_of(value, path))
+    return _distinct(found)
+
+
+def metadata_of(value: object, path: str) -> tuple[MetaData, ...]:
+    """Return the MetaData of a declarative Base, a MetaData, or a collection of them.
+
+    Args:
+        value: What the project named.
+        path: How messages call it.
+
+    Raises:
+        SchemaError: It is none of these.
+    """
+    if isinstance(value, MetaData):
+        return (value,)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return _distinct(metadata for member in value for metadata in metadata_of(member, path))
+    metadata = getattr(value, "metadata", None)
+    if not isinstance(metadata, MetaData):
+        raise SchemaError.not_metadata(path, f"{type(value).__name__} {value!r}"[:200])
+    return (metadata,)
+
+
+def table_count(metadatas: Iterable[MetaData]) -> int:
+    """Return the number of tables."""
+    return sum(len(metadata.tables) for metadata in metadatas)
+
+
+def describe(metadatas: Iterable[MetaData], seed: Seed | None) -> list[str]:
+    """Return texts that change when the schema or the seed does: the parts of a template's fingerprint."""
+    return [*_ddl(metadatas), "" if seed is None else _source(seed)]
+
+
+def build(address: Address, metadatas: Iterable[MetaData], seed: Seed | None) -> None:
+    """Create the schemas and tables, then the seed's rows, in the empty database at *address*.
+
+    Raises:
+        SchemaError: The server refuses a table, or the seed raises; the text names which, and the server's words.
+    """
+    engine = create_engine(address.url("postgresql+psycopg2"), poolclass=NullPool)
+    metadatas = tuple(metadatas)
+    try:
+        with engine.begin() as connection:
+            for metadata in metadatas:
+                _create(connection, metadata)
+        if seed is not None:
+            _plant(seed, Session(engine))
+    finally:
+        engine.dispose()
+
+
+def _imported(path: str) -> object:
+    module, _, attributes = path.partition(":")
+    try:
+        value: object = importlib.import_module(module)
+        for attribute in attributes.split("."):
+            value = getattr(value, attribute)
+    except Exception as error:
+        raise SchemaError.not_importable(path, _words(error)) from error
+    return value
+
+
+def _import_models(path: str) -> None:
+    import_models = getattr(sys.modules["app.db"], "import_models", None)
+    if import_models is None:
+        return
+    try:
+        import_models()
+    except Exception as error:
+        raise SchemaError.not_importable(path, f"app.db.import_models() raised {_words(error)}") from error
+
+
+def _distinct(metadatas: Iterable[MetaData]) -> tuple[MetaData, ...]:
+    return tuple(dict.fromkeys(metadatas))
+
+
+def _ddl(metadatas: Iterable[MetaData]) -> list[str]:
+    """Compile everything that ``create_all`` would run, without a server."""
+    statements: list[str] = []
+
+    def note(statement: Executable, *_: object, **__: object) -> None:
+        statements.append(str(cast("CompilerElement", statement).compile(dialect=engine.dialect)))
+
+    engine = create_mock_engine("postgresql+psycopg2://", note)
+    for metadata in metadatas:
+        try:
+            metadata.create_all(engine, checkfirst=False)
+        except SQLAlchemyError as error:
+            raise SchemaError.cannot_create("the schema", _words(error)) from error
+        except Exception:  # A listener of the project's asks the server something, and here is none.
+            return [secrets.token_hex(16)]
+    return statements
+
+
+def _source(seed: Seed) -> str:
+    """Return the text of the file that *seed* is written in: what it calls is most often beside it."""
+    try:
+        return Path(inspect.getsourcefile(inspect.unwrap(seed)) or "").read_text("utf-8")
+    except (OSError, TypeError, UnicodeError):
+        return secrets.token_hex(16)
+
+
+def _create(connection: Connection, metadata: MetaData) -> None:
+    schemas: Sequence[str] = sorted({table.schema for table in metadata.tables.values() if table.schema})
+    try:
+        for schema in schemas:
+            connection.execute(CreateSchema(schema, if_not_exists=True))
+        metadata.create_all(connection)
+    except DBAPIError as error:
+        raise SchemaError.cannot_create(_subject(error.statement), _words(error.orig or error)) from error
+    except SQLAlchemyError as error:
+        raise SchemaError.cannot_create("the schema", _words(error)) from error
+
+
+def _plant(seed: Seed, session: Session) -> None:
+    try:
+        with session:
+            seed(session)
+            session.commit()
+    except Exception as error:
+        raise SchemaError.seed_failed(_words(error)) from error
+
+
+def _subject(statement: str | None) -> str:
+    match = _CREATED.match(statement or "")
+    return f"the {match[1].lower()} {match[2]}" if match else "the schema"
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"

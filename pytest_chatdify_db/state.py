@@ -1,0 +1,36 @@
+"""What the plugin keeps on pytest's configuration: one object, found by a key; no module globals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from pytest_chatdify_db.lifecycle import Lifecycle, ProgressCallback
+
+
+@dataclass(slots=True)
+class State:
+    """The plugin's state in one pytest process.
+
+    Args:
+        lifecycle: The tests' database.
+        item: The test whose set-up, call or tear-down is going on.
+        progress: Takes the steps of the start while it goes on.
+        first_failure: What the first failed start said, in one line, and for which test; None if none failed.
+        summaries: Lines for the end of the report, from this process or from xdist workers.
+    """
+
+    lifecycle: Lifecycle
+    item: pytest.Item | None = None
+    progress: ProgressCallback = field(default=lambda step: None)
+    first_failure: str | None = None
+    summaries: list[str] = field(default_factory=list)
+
+
+KEY = pytest.StashKey[State]()
+
+
+def of(config: pytest.Config) -> State:
+    """Return the state that belongs to *config*."""
+    return config.stash[KEY]
