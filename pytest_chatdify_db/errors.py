@@ -200,6 +200,44 @@ class ServerUnavailable(ChatdifyDBError):
         )
 
     @classmethod
+    def no_testcontainers(cls) -> Self:
+        """The Docker client library is missing."""
+        return cls.compose(
+            "chatdify-db cannot start a container.",
+            cause="the package testcontainers is not installed",
+            fixes=[
+                "install it:  pip install testcontainers",
+                "do without Docker:  pytest --chatdify-db-server=embedded",
+            ],
+        )
+
+    @classmethod
+    def cannot_pull(cls, image: str, cause: str) -> Self:
+        """The engine cannot get the image."""
+        return cls.compose(
+            f"chatdify-db could not pull the image {image!r}.",
+            cause=cause,
+            fixes=[
+                f"see what the engine says, with your credentials and proxy:  docker pull {image}",
+                "name an image that you have:  pytest --chatdify-db-image=postgres:17",
+                "do without Docker:  pytest --chatdify-db-server=embedded",
+            ],
+        )
+
+    @classmethod
+    def container_failed(cls, image: str, cause: str, log: str) -> Self:
+        """The container could not be started, or ended."""
+        return cls.compose(
+            f"chatdify-db could not start a container of {image!r}.",
+            cause=f"{cause}; the end of its log:\n{log}" if log else cause,
+            fixes=[
+                "name an image of PostgreSQL:  pytest --chatdify-db-image=postgres:17-alpine",
+                "restart the engine if it cannot publish ports:  systemctl restart docker",
+                "do without Docker:  pytest --chatdify-db-server=embedded",
+            ],
+        )
+
+    @classmethod
     def initdb_failed(cls, binaries: str, output: str) -> Self:
         """A data directory could not be made."""
         return cls.compose(

@@ -1,13 +1,42 @@
-"""A PostgreSQL server in a container of the local Docker engine, by testcontainers."""
+"""A PostgreSQL server in a container: data in memory, no durability, published to this machine alone.
+
+testcontainers finds the engine and the way to it. The container itself does not carry that library's session label:
+its reaper would remove the server when the worker that started it ends, under the other workers of the run. The run's
+supervisor removes it instead.
+"""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
+from secrets import token_hex, token_urlsafe
+from typing import Any, Final
 
 from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import engine
-from pytest_chatdify_db.servers.base import Progress, ProviderName, Server
+from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
+from pytest_chatdify_db.servers.settings import check_settings
+from pytest_chatdify_db.servers.supervision import Supervision
+from pytest_chatdify_db.supervisor import Job
+
+#: Label of a container with the id of its run.
+LABEL: Final = "chatdify-db.run"
+
+#: Where the data lives in the container: a file system in memory that no image has a volume at.
+_DATA: Final = "/chatdify-db"
+
+_PORT: Final = "5432/tcp"
+
+#: Seconds until a container that neither answers nor ends counts as failed; a pull is not counted.
+_PATIENCE: Final = 60.0
+
+_LOG_TAIL: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +44,7 @@ class Container:
     """The provider.
 
     Args:
-        image: The image to run.
+        image: The image to run: PostgreSQL's official one, or one with the same contract.
         reason: Why it was chosen.
     """
 
@@ -29,6 +58,162 @@ class Container:
 
     def start(self, run: Run, progress: Progress) -> Server:
         """See `Provider.start`."""
+        begun = time.perf_counter()
         place = engine.endpoint()
         engine.require(place)
-        raise ServerUnavailable.no_engine(place, "containers are not supported yet")
+        client = _client(place)
+        try:
+            _ensure_image(client.client, self.image, progress)
+            progress(f"starting a container of {self.image}")
+            with _start(run, client, place, self.image) as connection:
+                check_settings(connection, THROWAWAY)
+                return Server(
+                    address=connection.address,
+                    provider=self.name,
+                    reason=f"{self.reason}; image {self.image}",
+                    version=connection.parameters["server_version"].split()[0],
+                    is_managed=True,
+                    fsync_off=True,
+                    started_in=time.perf_counter() - begun,
+                )
+        finally:
+            client.client.close()
+
+
+def _client(place: str) -> Any:
+    """Return testcontainers' client of the engine at *place*."""
+    if find_spec("testcontainers") is None:
+        raise ServerUnavailable.no_testcontainers()
+    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from testcontainers.core.docker_client import DockerClient
+
+    try:
+        return DockerClient(environment={**os.environ, "DOCKER_HOST": place})
+    except DockerException as error:
+        raise ServerUnavailable.no_engine(place, str(error)) from None
+
+
+def _ensure_image(api: Any, image: str, progress: Progress) -> None:
+    """Pull *image* if the engine does not have it.
+
+    Raises:
+        ServerUnavailable: It cannot be pulled.
+    """
+    from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]
+    from docker.utils import parse_repository_tag  # type: ignore[import-untyped]
+    from requests.exceptions import RequestException
+
+    try:
+        api.images.get(image)
+    except ImageNotFound:
+        repository, tag = parse_repository_tag(image)
+        progress(f"pulling the image {image}")
+        try:
+            events = api.api.pull(repository, tag=tag or "latest", stream=True, decode=True)
+            _report_pull(image, events, progress)
+        except (DockerException, RequestException) as error:
+            raise ServerUnavailable.cannot_pull(image, _explanation(error)) from None
+
+
+def _report_pull(image: str, events: Iterable[Mapping[str, Any]], progress: Progress) -> None:
+    """Tell how many layers of *image* are there, each time there is one more."""
+    layers: dict[str, bool] = {}
+    for event in events:
+        if "error" in event:
+            raise ServerUnavailable.cannot_pull(image, str(event["error"]))
+        status = event.get("status")
+        if status == "Pulling fs layer":
+            layers.setdefault(event["id"], False)
+        elif status in {"Pull complete", "Already exists"} and not layers.get(event["id"]):
+            layers[event["id"]] = True
+            progress(f"pulling the image {image}: {sum(layers.values())} of {len(layers)} layers")
+
+
+def _start(run: Run, client: Any, place: str, image: str) -> Connection:
+    """Start the container and return a connection to its server.
+
+    Raises:
+        ServerUnavailable: It does not start, or its server does not.
+    """
+    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from requests.exceptions import RequestException
+
+    name, password = f"chatdify-db-{run.id}-{token_hex(2)}", token_urlsafe(18)
+    job: Job = {"command": None, "data": None, "container": name, "engine": place}
+    # From another machine, or from a container beside ours, the loopback interface could not be reached.
+    is_local = place.startswith("unix://") and (_mode(client) == "docker_host" or engine.is_beside_us(place))
+    with Supervision(run, job, name) as supervision:
+        supervision.go()
+        try:
+            container = client.client.containers.run(
+                image,
+                command=["postgres", *(word for pair in THROWAWAY.items() for word in ("-c", "=".join(pair)))],
+                detach=True,
+                name=name,
+                labels={LABEL: run.id},
+                environment={
+                    "POSTGRES_USER": "postgres",
+                    "POSTGRES_PASSWORD": password,
+                    "POSTGRES_DB": "postgres",
+                    "POSTGRES_INITDB_ARGS": "--no-sync",
+                    "PGDATA": f"{_DATA}/data",
+                },
+                ports={_PORT: ("127.0.0.1" if is_local else "0.0.0.0", None)},
+                tmpfs={_DATA: ""},
+                shm_size="256m",
+            )
+            connection = _await(supervision, client, container, image, password, is_local)
+        except (DockerException, RequestException) as error:
+            raise ServerUnavailable.container_failed(image, _explanation(error), "") from None
+        supervision.keep()
+    return connection
+
+
+def _await(
+    supervision: Supervision, client: Any, container: Any, image: str, password: str, is_local: bool
+) -> Connection:
+    """Return a connection as soon as the container's server gives one."""
+    deadline = time.monotonic() + _PATIENCE
+    address: Address | None = None
+    cause = "its port was not published"
+    while time.monotonic() < deadline:
+        container.reload()
+        if container.status in {"exited", "dead"}:
+            code = container.attrs["State"]["ExitCode"]
+            raise ServerUnavailable.container_failed(image, f"it ended with exit code {code}", _tail(container))
+        address = address or _address(client, container, password, is_local)
+        if address is not None:
+            try:
+                return connect(address, timeout=5.0)
+            except (ConnectError, ServerError) as error:
+                cause = str(error)
+        supervision.exit_code(within=0.02)
+    raise ServerUnavailable.not_ready(_PATIENCE, cause, _tail(container))
+
+
+def _address(client: Any, container: Any, password: str, is_local: bool) -> Address | None:
+    """Return where the server is reached; None while the port is not published."""
+    mode = _mode(client)
+    published = container.ports.get(_PORT)
+    if mode == "bridge_ip" and not is_local:
+        host, port = client.bridge_ip(container.id), 5432
+    elif not published:
+        return None
+    else:
+        port = int(published[0]["HostPort"])
+        host = "127.0.0.1" if is_local else client.gateway_ip(container.id) if mode == "gateway_ip" else client.host()
+    return Address(host=host, port=port, password=password, options=(("sslmode", "disable"),))
+
+
+def _mode(client: Any) -> str:
+    """Return how containers are reached: by published ports, or, from inside another container, by their network."""
+    return str(client.get_connection_mode().value)
+
+
+def _tail(container: Any) -> str:
+    return "\n".join(container.logs(tail=_LOG_TAIL).decode(errors="replace").splitlines())
+
+
+def _explanation(error: Exception) -> str:
+    """Return what the engine said, without the URL of its interface around it."""
+    return str(getattr(error, "explanation", None) or error)

@@ -20,6 +20,7 @@ from pytest_chatdify_db.servers import binaries as programs
 from pytest_chatdify_db.servers import cluster
 from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
+from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
 from pytest_chatdify_db.supervisor import Job
 
@@ -87,19 +88,6 @@ def settings(major: int, run: Run) -> dict[str, str]:
         "shared_buffers": "64MB",
         **({"io_method": "sync"} if major >= 18 else {}),
     }
-
-
-def check_settings(connection: Connection, expected: dict[str, str]) -> None:
-    """Make sure that the server took the settings it was given.
-
-    Raises:
-        ServerUnavailable: One has another value.
-    """
-    names = ", ".join(f"current_setting('{name}')" for name in expected)
-    (row,) = connection.query(f"SELECT {names}")
-    for (name, value), actual in zip(expected.items(), row, strict=True):
-        if actual != value:
-            raise ServerUnavailable.setting_ignored(name, value, actual or "")
 
 
 def _usable(user: RunAs) -> Binaries:

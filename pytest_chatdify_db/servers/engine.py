@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -50,6 +51,25 @@ def require(engine: str) -> None:
         raise ServerUnavailable.no_engine(engine, str(getattr(error, "strerror", None) or error).lower()) from None
     finally:
         connection.close()
+
+
+def is_beside_us(engine: str) -> bool:
+    """Return whether the *engine* behind a unix socket runs in our own container or machine.
+
+    If it does not, its socket was mounted into our container, and its loopback interface is not ours. The kernel
+    tells who listens on a socket, and only of a process that we could see.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(urlsplit(engine).path)
+        pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if not pid:
+        return False
+    try:
+        return os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net")
+    except OSError:
+        return True
 
 
 def _usual_socket() -> str:
