@@ -63,9 +63,12 @@ class Base(AsyncAttrs, MappedAsDataclass, DeclarativeBase, eq=False, repr=False)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name, own in (("__eq__", object.__eq__), ("__hash__", object.__hash__), ("__repr__", Base.__repr__)):
-            if _comes_from_mixin(cls, name):
-                setattr(cls, name, own)
+        # A mixin declared without eq=False brings comparison by value back, for the dataclass of this class too.
+        if not options.get("eq") and _is_generated(cls, "__eq__"):
+            cls.__eq__ = object.__eq__  # type: ignore[method-assign]
+            cls.__hash__ = object.__hash__  # type: ignore[method-assign]
+        if not options.get("repr") and _is_generated(cls, "__repr__"):
+            cls.__repr__ = Base.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         state = inspect_mapping(self)
@@ -85,17 +88,11 @@ class TimestampMixin(MappedAsDataclass, eq=False, repr=False):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now(), init=False)
 
 
-def _comes_from_mixin(cls: type, name: str) -> bool:
-    """Return whether *cls* inherits *name* as ``dataclass`` generated it for a mixin declared without ``eq=False``."""
+def _is_generated(cls: type, name: str) -> bool:
+    """Return whether *cls* has the method that ``dataclass`` made for it or a mixin, rather than for a base model."""
     owner = next(each for each in cls.__mro__ if name in vars(each))
-    if owner is cls or owner is object or issubclass(owner, Base):
+    if owner is not cls and issubclass(owner, Base):
         return False
-    if name == "__hash__":
-        return vars(owner)[name] is None and _is_generated(vars(owner).get("__eq__"))
-    return _is_generated(vars(owner)[name])
-
-
-def _is_generated(function: Any) -> bool:
     # dataclass compiles its methods from text.
-    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    code = getattr(inspect.unwrap(vars(owner)[name]), "__code__", None)
     return code is not None and code.co_filename == "<string>"

@@ -198,7 +198,8 @@ def _read(text: str) -> URL:
         raise InvalidDatabaseURL(f"its scheme is {scheme!r}, not 'postgresql'")
     hosts = _HOST_LIST.match(text)
     if hosts:
-        listed = urlencode([("host", unquote(host)) for host in hosts["hosts"].split(",")], safe=":")
+        # A host that is missing becomes one that no check lets pass, not one that the parser drops.
+        listed = urlencode([("host", unquote(host) or ",") for host in hosts["hosts"].split(",")], safe=":")
         joint = "&" if "?" in hosts["tail"] else "?"
         text = f"{hosts['head']}{hosts['tail']}{joint}{listed}"
     try:
@@ -216,16 +217,17 @@ def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
 def _with_place(url: URL, given: Mapping[str, tuple[str, ...]]) -> URL:
     """Move the place a query names into the URL itself."""
     hosts = [host for value in given.get("host", ()) for host in value.split(",")] or [unquote(url.host or "")]
-    ports = [port for value in given.get("port", ()) for port in value.split(",")] or [str(url.port or "")]
+    ports = [port for value in given.get("port", ()) for port in value.split(",")] or [_port_text(url)]
     if not all(hosts):
         raise InvalidDatabaseURL("it names no host (a socket directory is given as ?host=/directory)")
-    url = url.difference_update_query(given).set(host=None, port=None)
-    if "user" in given:
-        url = url.set(username=given["user"][0])
-    if "password" in given:
-        url = url.set(password=given["password"][0])
-    if "dbname" in given:
-        url = url.set(database=given["dbname"][0])
+    # Made anew: URL.set() takes None for "leave as it is", and the host may move into the query.
+    url = URL.create(
+        "postgresql",
+        username=given.get("user", (url.username,))[0],
+        password=given.get("password", (_secret(url),))[0],
+        database=given.get("dbname", (url.database,))[0],
+        query=url.difference_update_query(given).query,
+    )
     if len(ports) == 1:
         ports *= len(hosts)
     if len(ports) != len(hosts):
@@ -237,6 +239,14 @@ def _with_place(url: URL, given: Mapping[str, tuple[str, ...]]) -> URL:
     if host.startswith("/"):
         return url.update_query_dict({"host": host, "port": str(port)})
     return url.set(host=host, port=port)
+
+
+def _secret(url: URL) -> str | None:
+    return None if url.password is None else str(url.password)
+
+
+def _port_text(url: URL) -> str:
+    return "" if url.port is None else str(url.port)
 
 
 def _host_and_port(host: str, port: str) -> tuple[str, int]:
