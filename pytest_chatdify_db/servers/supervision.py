@@ -38,6 +38,8 @@ class Supervision:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd="/",
+                # PGPORT and its like are for clients of the tests' database; a server would take them as its settings.
+                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
                 start_new_session=True,
                 bufsize=0,
             )
