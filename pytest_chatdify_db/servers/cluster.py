@@ -1,7 +1,8 @@
-"""Data directories: made by ``initdb`` once, kept in the user's cache, copied for each run.
+"""Data directories: made by ``initdb`` once, kept in the user's cache as one archive, unpacked for each run.
 
-A copy takes 30 ms in shared memory, ``initdb`` ten times as long. The cache can only make a start faster: where it
-cannot be read, written or trusted, ``initdb`` runs instead.
+Unpacking into memory takes 50 ms, ``initdb`` ten times as long. One file appears and disappears as a whole, and is read
+faster than a thousand. The cache can only make a start faster: where it cannot be read or written, or turns out to be
+broken, ``initdb`` runs instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 
 #: Raised when what lies in the cache changes its form.
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 
 _ALWAYS: Final = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--lc-messages=C", "--wal-segsize=1", "--no-sync")
 _BUILTIN: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -46,17 +47,17 @@ def cache_key(binaries: Binaries, user: RunAs) -> str:
     """Return the name under which the data directory of *binaries*, owned by *user*, is kept."""
     size = (binaries.directory / "postgres").stat().st_size
     facts = (_LAYOUT, binaries.version, size, initdb_options(binaries.major), user.uid)
-    return f"data-{'.'.join(map(str, binaries.version))}-{sha256(repr(facts).encode()).hexdigest()[:12]}"
+    return f"data-{'.'.join(map(str, binaries.version))}-{sha256(repr(facts).encode()).hexdigest()[:12]}.tar"
 
 
 def prepare(data: Path, binaries: Binaries, user: RunAs, progress: Callable[[str], None]) -> Path | None:
-    """Make the data directory *data*, by copy if possible; return the cache entry it is a copy of, if it is one.
+    """Make the data directory *data*; return the cache entry that it was unpacked from, if it was.
 
     Raises:
         ServerUnavailable: ``initdb`` fails.
     """
     entry = cache_directory() / cache_key(binaries, user)
-    if _is_complete(entry) and _copy(entry, data):
+    if entry.is_file() and _unpack(entry, data):
         return entry
     initialise(data, binaries, user, progress)
     _keep(data, entry)
@@ -99,23 +100,28 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG", "TZ"))}
 
 
-def _is_complete(data: Path) -> bool:
-    return (data / "PG_VERSION").is_file() and (data / "global" / "pg_control").is_file()
-
-
-def _copy(source: Path, target: Path) -> bool:
-    """Copy a directory tree with its owners and modes; `cp` is twice as fast as `shutil.copytree`."""
-    done = subprocess.run(["cp", "-a", source, target], capture_output=True, check=False)
-    if done.returncode:
-        shutil.rmtree(target, ignore_errors=True)
-    return done.returncode == 0
+def _unpack(entry: Path, data: Path) -> bool:
+    """Unpack *entry* as *data*, with its owners and modes; return whether that worked."""
+    data.mkdir(mode=0o700)
+    if _tar("-C", data, "-xpf", entry) and (data / "PG_VERSION").is_file():
+        return True
+    shutil.rmtree(data, ignore_errors=True)
+    return False
 
 
 def _keep(data: Path, entry: Path) -> None:
-    """Put a copy of *data* into the cache, whole or not at all; two who do this at once do not disturb each other."""
+    """Put *data* into the cache, whole or not at all; two who do this at once do not disturb each other."""
     draft = entry.with_name(f".{entry.name}-{token_hex(4)}")
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        if _copy(data, draft):
+        if _tar("-C", data, "-cf", draft, "."):
             draft.rename(entry)
-    shutil.rmtree(draft, ignore_errors=True)
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
+
+
+def _tar(*arguments: str | Path) -> bool:
+    try:
+        return subprocess.run(["tar", *arguments], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

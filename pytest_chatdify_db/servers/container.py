@@ -99,7 +99,7 @@ def _ensure_image(api: Any, image: str, progress: Progress) -> None:
     Raises:
         ServerUnavailable: It cannot be pulled.
     """
-    from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]
+    from docker.errors import DockerException, ImageNotFound
     from docker.utils import parse_repository_tag  # type: ignore[import-untyped]
     from requests.exceptions import RequestException
 
@@ -135,7 +135,7 @@ def _start(run: Run, client: Any, place: str, image: str) -> Connection:
     Raises:
         ServerUnavailable: It does not start, or its server does not.
     """
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     name, password = f"chatdify-db-{run.id}-{token_hex(2)}", token_urlsafe(18)

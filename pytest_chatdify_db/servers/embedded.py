@@ -55,7 +55,8 @@ class Embedded:
         try:
             connection = _start(run, binaries, user, progress, use_cache=True)
         except _CachedDataFailed as failure:
-            shutil.rmtree(failure.entry, ignore_errors=True)
+            with suppress(OSError):
+                failure.entry.unlink(missing_ok=True)
             connection = _start(run, binaries, user, progress, use_cache=False)
         with connection:
             check_settings(connection, settings(binaries.major, run))
@@ -71,7 +72,7 @@ class Embedded:
 
 
 class _CachedDataFailed(Exception):
-    """A server did not start on a copy of this cache *entry*."""
+    """A server did not start on what was unpacked from this cache *entry*."""
 
     def __init__(self, entry: Path) -> None:
         super().__init__(entry)
@@ -140,7 +141,7 @@ def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use
 
     Raises:
         ServerUnavailable: It does not start.
-        _CachedDataFailed: It does not start on a copy from the cache.
+        _CachedDataFailed: It does not start on files from the cache.
     """
     name = f"embedded-{token_hex(2)}"
     data, sockets, log = run.directory / name, run.directory / _SOCKETS, run.directory / f"{name}.log"
@@ -158,7 +159,7 @@ def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use
     }
     entry: Path | None = None
     with Supervision(run, job, name) as supervision:
-        # The supervisor starts while the files are copied.
+        # The supervisor starts while the files are unpacked.
         if use_cache:
             entry = cluster.prepare(data, binaries, user, progress)
         else:
