@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 
@@ -68,6 +69,11 @@ class Address:
             database=unquote(parts.path.lstrip("/")) or query.pop("dbname", "") or user,
             options=tuple(query.items()),
         )
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the address that `dataclasses.asdict` and JSON made *fields* of."""
+        return cls(**{**fields, "options": tuple((name, value) for name, value in fields["options"])})
 
     @property
     def is_socket(self) -> bool:

@@ -1,0 +1,138 @@
+"""One session of a real server: what was asked, and to whom each part of the answer belongs. No I/O.
+
+The rule: whatever is sent ends in ReadyForQuery, once for each ``Reply`` that waits. Nobody holds the session between
+two exchanges.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Final, TypeVar
+
+from pytest_chatdify_db.postgres import wire
+
+#: Messages that go to the client as they are.
+_PASSED: Final = frozenset(b"DTtdcHIsn2V")
+_HEADER = Struct("!i")
+
+
+class Reply:
+    """What the server answers up to one ReadyForQuery, kept; for what the sandbox asks by itself."""
+
+    def __init__(self) -> None:
+        self.error: bytes | None = None
+        self.rows: list[list[str | None]] = []
+        self.status = ""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields of the error, empty if there was none."""
+        return wire.error_fields(self.error[5:]) if self.error else {}
+
+    def passed(self, data: bytearray) -> None:
+        """Take a run of messages that need no decision."""
+        position = 0
+        while position < len(data):
+            end = position + 1 + wire.int32(data, position + 1)
+            if data[position] == 68:  # DataRow
+                row = wire.row_values(bytes(data[position + 5 : end]))
+                self.rows.append([None if value is None else value.decode("latin-1") for value in row])
+            position = end
+
+    def special(self, kind: int, message: bytes) -> None:
+        """Take a message that may need one."""
+        if kind == 69:
+            self.error = self.error or message
+
+
+AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Bytes for the server, and one reply for each ReadyForQuery they will bring."""
+
+    data: bytearray = field(default_factory=bytearray)
+    replies: list[Reply] = field(default_factory=list)
+
+    def ask(self, data: bytes | bytearray, reply: AnyReply) -> AnyReply:
+        """Add a request."""
+        self.data += data
+        self.replies.append(reply)
+        return reply
+
+
+@dataclass(slots=True)
+class Backend:
+    """The session.
+
+    Args:
+        parameters: What it has reported of its parameters.
+        notified: Called with each NotificationResponse.
+        out: Bytes to be sent.
+        status: The last transaction status: idle ``I``, in a transaction ``T``, in a failed one ``E``.
+        fatal: The message it ended with, if it did.
+    """
+
+    parameters: dict[str, str]
+    notified: Callable[[bytes], None]
+    out: bytearray = field(default_factory=bytearray)
+    status: str = "I"
+    fatal: bytes | None = None
+    _buffer: bytearray = field(default_factory=bytearray)
+    _waiting: deque[Reply] = field(default_factory=deque)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything asked has been answered."""
+        return not self._waiting
+
+    @property
+    def fatal_text(self) -> str:
+        """What the server said before it ended the session, empty if nothing."""
+        return wire.error_fields(self.fatal[5:]).get("M", "") if self.fatal else ""
+
+    def send(self, exchange: Exchange) -> None:
+        """Queue *exchange*."""
+        self.out += exchange.data
+        self._waiting.extend(exchange.replies)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the server and hand them to the replies that wait for them."""
+        buffer = self._buffer
+        buffer += data
+        position = run = 0
+        end_of_data = len(buffer)
+        while end_of_data - position >= 5:
+            end = position + 1 + _HEADER.unpack_from(buffer, position + 1)[0]
+            if end > end_of_data:
+                break
+            kind = buffer[position]
+            if kind not in _PASSED:
+                if run < position:
+                    self._waiting[0].passed(buffer[run:position])
+                self._special(kind, bytes(buffer[position:end]))
+                run = end
+            position = end
+        if run < position:
+            self._waiting[0].passed(buffer[run:position])
+        if position:
+            del buffer[:position]
+
+    def _special(self, kind: int, message: bytes) -> None:
+        if kind == 90:  # ReadyForQuery
+            self.status = chr(message[5])
+            self._waiting.popleft().status = self.status
+        elif kind == 83:  # ParameterStatus
+            name, value = message[5:-1].split(b"\0")
+            self.parameters[name.decode()] = value.decode("utf-8", "replace")
+        elif kind == 65:  # NotificationResponse
+            self.notified(message)
+        else:
+            if kind == 69 and b"\0VFATAL\0" in message:
+                self.fatal = message
+            if self._waiting:
+                self._waiting[0].special(kind, message)

@@ -1,0 +1,259 @@
+"""The statements that the sandbox answers itself: those about transactions, and those that speak of a whole session.
+
+The rule: tags, notices and errors are the server's own for the same statement on a session of one's own (PostgreSQL 18,
+``xact.c``); what the server has to do about it travels with whatever is sent next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import refusals
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.parameters import Change
+from pytest_chatdify_db.sandbox.session import SharedSession, Work
+from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
+from pytest_chatdify_db.sandbox.transactions import Level, Transaction
+
+#: Levels that the shared transaction has (READ UNCOMMITTED is READ COMMITTED, section 13.2).
+_AVAILABLE: Final = frozenset({"read committed", "read uncommitted"})
+
+Answer = Callable[[SharedSession, Client, Statement], Work]
+
+
+def answer(session: SharedSession, client: Client, statement: Statement, *, is_sole: bool) -> Work:
+    """Answer *statement*, one of ``sql.CONTROL``.
+
+    Args:
+        session: Where it takes effect.
+        client: Who sent it.
+        statement: What it says.
+        is_sole: Whether it is all there is between two ReadyForQuery.
+    """
+    if (objection := session.objection(client, statement)) is not None:
+        return session.fail(client, objection)
+    return (yield from _ANSWERS[statement.kind](session, client, statement))
+
+
+def _done(client: Client, tag: str) -> bool:
+    client.send(wire.command_complete(tag))
+    return True
+
+
+# -- Beginning and ending
+
+
+def _begin(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    if client.in_transaction:
+        client.send(wire.notice("25001", "there is already a transaction in progress"))
+        return _done(client, statement.tag)
+    effective = client.parameters.effective
+    level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
+    if level not in _AVAILABLE:
+        return session.fail(client, refusals.isolation(level))
+    transaction = session.begin(client)
+    transaction.implicit = False
+    read_only = statement.modes.read_only
+    if read_only is None:
+        read_only = effective.get("default_transaction_read_only", "off").lower() in {"on", "true", "yes", "1"}
+    transaction.read_only = read_only
+    return _done(client, statement.tag)
+
+
+def _commit(session: SharedSession, client: Client, statement: Statement) -> Work:
+    transaction = client.transaction
+    if transaction is None or transaction.implicit:
+        if statement.chain:
+            return session.fail(client, refusals.needs_transaction("COMMIT AND CHAIN"))
+        client.send(wire.notice("25P01", "there is no transaction in progress"))
+        return (yield from session.commit(client)) and _done(client, "COMMIT")
+    if transaction.failed:
+        session.roll_back(client)
+        _chain(session, client, statement, transaction)
+        return _done(client, "ROLLBACK")
+    if not (yield from session.commit(client)):
+        return False
+    _chain(session, client, statement, transaction)
+    return _done(client, "COMMIT")
+
+
+def _rollback(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    transaction = client.transaction
+    if transaction is None or transaction.implicit:
+        if statement.chain:
+            return session.fail(client, refusals.needs_transaction("ROLLBACK AND CHAIN"))
+        client.send(wire.notice("25P01", "there is no transaction in progress"))
+        session.roll_back(client)
+        return _done(client, "ROLLBACK")
+    session.roll_back(client)
+    _chain(session, client, statement, transaction)
+    return _done(client, "ROLLBACK")
+
+
+def _chain(session: SharedSession, client: Client, statement: Statement, ended: Transaction) -> None:
+    if statement.chain:
+        following = session.begin(client)
+        following.implicit, following.read_only = False, ended.read_only
+
+
+def _prepare_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    return session.fail(client, refusals.PREPARE_TRANSACTION)
+
+
+# -- Savepoints
+
+
+def _savepoint(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    transaction = client.transaction
+    if transaction is None or transaction.implicit:
+        return session.fail(client, refusals.needs_transaction("SAVEPOINT"))
+    snapshot = client.parameters.snapshot()
+    transaction.levels.append(Level(statement.name, snapshot, len(transaction.notifications)))
+    return _done(client, "SAVEPOINT")
+
+
+def _release(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    transaction = client.transaction
+    if transaction is None or transaction.implicit:
+        return session.fail(client, refusals.needs_transaction("RELEASE SAVEPOINT"))
+    index = transaction.find(statement.name)
+    if index is None:
+        return session.fail(client, refusals.no_savepoint(statement.name))
+    session.history.leave(transaction, index)
+    return _done(client, "RELEASE")
+
+
+def _rollback_to(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    transaction = client.transaction
+    if transaction is None or transaction.implicit:
+        return session.fail(client, refusals.needs_transaction("ROLLBACK TO SAVEPOINT"))
+    index = transaction.find(statement.name)
+    if transaction.lost:
+        return session.fail(client, refusals.lost(transaction.lost))
+    if index is None:
+        return session.fail(client, refusals.no_savepoint(statement.name))
+    session.history.undo(transaction, index)
+    transaction.failed = False
+    level = transaction.levels[index]
+    client.parameters.restore(level.settings)
+    del transaction.notifications[level.notifications :]
+    return _done(client, "ROLLBACK")
+
+
+# -- Modes of transactions
+
+
+def _set_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    transaction = client.transaction
+    modes = statement.modes
+    if modes.isolation is not None and modes.isolation not in _AVAILABLE:
+        return session.fail(client, refusals.isolation(modes.isolation))
+    if transaction is None or transaction.implicit:
+        client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
+    elif modes.read_only is not None:
+        transaction.read_only = modes.read_only
+    return _done(client, "SET")
+
+
+def _session_characteristics(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    modes: Modes = statement.modes
+    if modes.isolation is not None:
+        client.parameters.learn(Change("default_transaction_isolation", False), modes.isolation)
+    if modes.read_only is not None:
+        value = "on" if modes.read_only else "off"
+        client.parameters.learn(Change("default_transaction_read_only", False), value)
+    return _done(client, "SET")
+
+
+# -- All that a client has in its session
+
+
+def _reset_all(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    client.parameters.reset()
+    return _done(client, "RESET")
+
+
+def _close_all(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    session.close_portals(client)
+    return _done(client, "CLOSE CURSOR ALL")
+
+
+def _deallocate_all(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    for prepared in client.statements.values():
+        session.discard(prepared)
+    client.statements.clear()
+    return _done(client, "DEALLOCATE ALL")
+
+
+def _discard_all(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    if client.in_transaction:
+        return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
+    for prepared in client.statements.values():
+        session.discard(prepared)
+    client.statements.clear()
+    session.close_portals(client)
+    client.channels.clear()
+    client.parameters.reset()
+    return _done(client, "DISCARD ALL")
+
+
+# -- Notifications
+
+
+def _listen(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    client.channels.add(statement.name)
+    return _done(client, "LISTEN")
+
+
+def _unlisten(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    client.channels.discard(statement.name)
+    return _done(client, "UNLISTEN")
+
+
+def _unlisten_all(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    client.channels.clear()
+    return _done(client, "UNLISTEN")
+
+
+def _notify(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    session.begin(client).notifications.append((statement.name, statement.argument))
+    return _done(client, "NOTIFY")
+
+
+_ANSWERS: Final[dict[Kind, Answer]] = {
+    Kind.BEGIN: _begin,
+    Kind.COMMIT: _commit,
+    Kind.ROLLBACK: _rollback,
+    Kind.PREPARE_TRANSACTION: _prepare_transaction,
+    Kind.SAVEPOINT: _savepoint,
+    Kind.RELEASE: _release,
+    Kind.ROLLBACK_TO: _rollback_to,
+    Kind.SET_TRANSACTION: _set_transaction,
+    Kind.SESSION_CHARACTERISTICS: _session_characteristics,
+    Kind.RESET_ALL: _reset_all,
+    Kind.CLOSE_ALL: _close_all,
+    Kind.DEALLOCATE_ALL: _deallocate_all,
+    Kind.DISCARD_ALL: _discard_all,
+    Kind.LISTEN: _listen,
+    Kind.UNLISTEN: _unlisten,
+    Kind.UNLISTEN_ALL: _unlisten_all,
+    Kind.NOTIFY: _notify,
+}

@@ -1,0 +1,48 @@
+"""COPY FROM STDIN without holding the server while the data is made (54.2.6).
+
+The rule: the statement is begun to learn what the server says to it, taken back, and run again once all data is there.
+So whoever produces the data may use another connection meanwhile.
+"""
+
+from __future__ import annotations
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message
+from pytest_chatdify_db.sandbox.relay import Probe, Relay
+from pytest_chatdify_db.sandbox.session import SharedSession, Work
+
+_TAKE_BACK = wire.message(b"f", b"\0")
+
+
+def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
+    """Have the client send its data; return whether it was asked to."""
+    if (objection := session.objection(client, copying.statement)) is not None:
+        return session.fail(client, objection)
+    probe = Probe(client)
+    end = wire.SYNC if copying.is_extended else b""
+    session.protect(client)
+    guard = session.history.guard()  # one of its own: what the client wrote before must outlive the taking back
+    if (yield from session.ask(client, copying.request + _TAKE_BACK + end, probe)):
+        session.history.return_to(guard)
+    if not probe.response:
+        client.send(probe.error or b"")
+        return False
+    client.send(probe.response)
+    client.copying = copying
+    return True
+
+
+def finish(session: SharedSession, client: Client, copying: Copying, data: list[Message]) -> Work:
+    """Run the COPY with its *data*, of which the last message is CopyDone or CopyFail."""
+    client.copying = None
+    request = bytearray(copying.request)
+    for message in data:
+        if message.kind == COPY_DATA or message is data[-1]:
+            request += message.encoded
+    if copying.is_extended:
+        request += wire.SYNC
+    relay = Relay(client, again=True)
+    done = yield from session.ask(client, request, relay, [copying.statement])
+    if not done and copying.is_extended:
+        client.skips = True
+    return done

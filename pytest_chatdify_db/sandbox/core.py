@@ -1,0 +1,332 @@
+"""The sandbox without its sockets: who is connected, who is served next, what the test run asks for.
+
+The rule: all work on the shared session stands in one queue, a client's unit and a test's end alike, and each is done
+before the next begins. Whoever moves the bytes calls ``run`` after every event.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import parameters, refusals, service
+from pytest_chatdify_db.sandbox.backend import Backend, Exchange
+from pytest_chatdify_db.sandbox.client import Client, Stage
+from pytest_chatdify_db.sandbox.direct import DirectSession
+from pytest_chatdify_db.sandbox.session import Broken, SharedSession
+from pytest_chatdify_db.sandbox.transactions import Transaction
+
+Job = Generator[Exchange, None, Any]
+
+_CLEARTEXT: Final = wire.message(b"R", wire.pack_int32(3))
+
+
+class Outside(Protocol):
+    """What the core needs of whoever moves its bytes."""
+
+    def open_direct(self, client: Client) -> DirectSession:
+        """Open a session of the client's own; raises ``Unavailable``."""
+
+    def close_direct(self, client: Client) -> None:
+        """Close it."""
+
+    def cancel(self, client: Client) -> None:
+        """Ask the server to cancel what it does for *client*, and wait until it has heard."""
+
+    def random(self, length: int) -> bytes:
+        """Return random bytes."""
+
+
+class Unavailable(Exception):
+    """A session cannot be had; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who may connect: one role, its password, one database."""
+
+    user: str
+    password: str = field(repr=False)
+    database: str
+
+
+@dataclass(slots=True)
+class Task:
+    """Work in the queue: for a client, or for the test run, which is told the result."""
+
+    job: Callable[[], Job]
+    client: Client | None = None
+    done: Callable[[Any], None] | None = None
+
+
+class Core:
+    """The sandbox."""
+
+    def __init__(self, identity: Identity, outside: Outside, reported: dict[str, str]) -> None:
+        self.identity = identity
+        self.outside = outside
+        self.backend = Backend(reported, self._notified)
+        self.session = SharedSession(self.backend)
+        self.is_direct = False
+        self.broken = ""
+        self.after_loss = ""
+        self._direct: dict[int, DirectSession] = {}
+        self._queue: deque[Task] = deque()
+        self._queued: set[int] = set()
+        self._job: Job | None = None
+        self._task: Task | None = None
+        self._last_number = 0
+
+    # -- Connections
+
+    def connected(self) -> Client:
+        """Take a new connection."""
+        self._last_number += 1
+        return Client(self._last_number, self.outside.random(4))
+
+    def received(self, client: Client, data: bytes) -> None:
+        """Take bytes of a client."""
+        client.feed(data)
+        try:
+            while client.stage is Stage.STARTING and (packet := client.take_first_packet()) is not None:
+                self._introduce(client, packet)
+            if client.stage is Stage.IDENTIFYING and (password := client.take_password()) is not None:
+                self._check_password(client, password)
+            if client.stage is Stage.READY:
+                client.cut()
+        except wire.ProtocolViolation as problem:
+            self._refuse(client, "08P01", str(problem))
+        self._enqueue(client)
+
+    def closed(self, client: Client) -> None:
+        """Note that a client has gone."""
+        client.stage = Stage.ENDED
+        client.units.clear()
+        if self._direct.pop(client.number, None) is not None:
+            self.outside.close_direct(client)
+        if client.number in self.session.clients and not self.broken:
+            self._queue.append(Task(lambda: self._forget(client)))
+
+    def _forget(self, client: Client) -> Job:
+        yield from ()
+        self.session.forget(client)
+
+    def _introduce(self, client: Client, packet: bytes) -> None:
+        """Answer an untyped packet: a wish for encryption, a cancel request or the start-up (54.2.1)."""
+        code = wire.int32(packet, 4)
+        if code in {wire.SSL_REQUEST, wire.GSSENC_REQUEST}:
+            client.send(b"N")
+        elif code == wire.CANCEL_REQUEST:
+            self.cancel(wire.int32(packet + b"\0\0\0\0", 8), packet[12:])
+            self._drop(client)
+        else:
+            self._start(client, packet, code)
+
+    def _start(self, client: Client, packet: bytes, protocol: int) -> None:
+        if protocol >> 16 != 3:
+            self._refuse(client, "0A000", f"unsupported frontend protocol {protocol >> 16}.{protocol & 0xFFFF}")
+            return
+        given = wire.startup_parameters(packet)
+        client.user, client.database = given.get("user", ""), given.get("database", given.get("user", ""))
+        unknown = [name for name in given if name.startswith("_pq_.")]
+        if protocol > wire.PROTOCOL_3_2 or unknown:
+            names = b"".join(name.encode() + b"\0" for name in unknown)
+            newest = min(protocol, wire.PROTOCOL_3_2)
+            client.send(wire.message(b"v", wire.pack_int32(newest) + wire.pack_int32(len(unknown)) + names))
+        if protocol >= wire.PROTOCOL_3_2:
+            client.key = self.outside.random(32)
+        if given.get("replication", "off") not in {"off", "false", "0", "no"}:
+            self._refuse(client, "0A000", "replication connections are not available in a test")
+            return
+        client.parameters.startup = parameters.startup_settings(given)
+        client.stage = Stage.IDENTIFYING
+        client.send(_CLEARTEXT)
+
+    def _check_password(self, client: Client, password: bytes) -> None:
+        identity = self.identity
+        if client.user != identity.user or not hmac.compare_digest(password, identity.password.encode()):
+            self._refuse(client, "28P01", f'password authentication failed for user "{client.user}"')
+        elif client.database != identity.database:
+            hint = f'This test run has one database, "{identity.database}"; DATABASE_URL names it.'
+            self._refuse(client, "3D000", f'database "{client.database}" does not exist', hint)
+        elif self.broken:
+            client.send(refusals.server_gone(self.broken))
+            self._drop(client)
+        else:
+            client.stage = Stage.READY
+            self._queued.add(client.number)
+            self._queue.append(Task(lambda: self._greet(client), client))
+
+    def _greet(self, client: Client) -> Job:
+        """Give a client its start-up parameters, and tell it what they are now."""
+        self._queued.discard(client.number)
+        self.session.clients[client.number] = client
+        if (yield from self.session.greet(client)):
+            self._enqueue(client)
+        else:
+            self._drop(client)
+
+    def _refuse(self, client: Client, sqlstate: str, text: str, hint: str = "") -> None:
+        client.send(wire.error(sqlstate, text, hint=hint, severity="FATAL"))
+        self._drop(client)
+
+    def _drop(self, client: Client) -> None:
+        """Close the connection once what was said has been sent."""
+        client.stage = Stage.ENDED
+        client.units.clear()
+
+    def _notified(self, message: bytes) -> None:
+        """Nothing listens on the shared session itself: LISTEN is answered by the sandbox."""
+
+    def cancel(self, number: int, key: bytes) -> None:
+        """Cancel what the client of that number and key is waiting for."""
+        client = self.session.clients.get(number)
+        if client is None or not hmac.compare_digest(client.key, key):
+            return
+        running = self._task is not None and self._task.client is client
+        if running or client.number in self._direct:
+            self.outside.cancel(client)
+
+    @property
+    def delays_the_test_run(self) -> Client | None:
+        """The client whose statement runs while the test run waits for its turn."""
+        if self._task is None or self._task.client is None or not any(task.done for task in self._queue):
+            return None
+        return self._task.client
+
+    # -- The queue
+
+    def _enqueue(self, client: Client) -> None:
+        direct = self._route(client)
+        if direct is not None:
+            while client.units:
+                direct.take(client.units.popleft())
+        elif client.units and client.number not in self._queued:
+            self._queued.add(client.number)
+            self._queue.append(Task(lambda: self._serve(client), client))
+
+    def _route(self, client: Client) -> DirectSession | None:
+        """Return the client's own session, if it has one or should have one now."""
+        direct = self._direct.get(client.number)
+        if direct is not None or not self.is_direct or not client.units or client.transaction is not None:
+            return direct
+        if client.number not in self.session.clients or client.number in self._queued or client.copying is not None:
+            return None
+        try:
+            direct = self._direct[client.number] = self.outside.open_direct(client)
+        except Unavailable as reason:
+            client.units.clear()
+            client.send(refusals.server_gone(str(reason)))
+            self._drop(client)
+        return direct
+
+    def _serve(self, client: Client) -> Job:
+        self._queued.discard(client.number)
+        if client.units:
+            yield from service.serve(self.session, client, client.units.popleft())
+        self._enqueue(client)
+
+    def ask(self, job: Callable[[], Job], done: Callable[[Any], None]) -> None:
+        """Queue work of the test run; *done* is called with its result, or with an exception."""
+        self._queue.append(Task(job, done=done))
+
+    def run(self) -> None:
+        """Do what can be done without hearing more from anybody."""
+        while True:
+            if self._job is None:
+                if not self._queue:
+                    return
+                self._task = self._queue.popleft()
+                self._job = self._task.job()
+            elif not self.backend.is_idle:
+                return
+            self._advance(self._job)
+
+    def _advance(self, job: Job) -> None:
+        try:
+            self.backend.send(job.send(None))
+        except StopIteration as end:
+            self._finish(end.value)
+        except Broken as problem:
+            self.break_down(f"{refusals.ESCAPED}: {problem}")
+
+    def _finish(self, result: Any) -> None:
+        task, self._job, self._task = self._task, None, None
+        if task is not None and task.done is not None:
+            task.done(result)
+
+    # -- The server
+
+    def heard(self, data: bytes) -> None:
+        """Take bytes from the server's shared session."""
+        self.backend.receive(data)
+
+    def break_down(self, reason: str) -> None:
+        """Note that the shared session is of no use any more, and tell everybody."""
+        self.broken = self.broken or reason
+        task, self._job, self._task = self._task, None, None
+        waiting = [task] if task is not None else []
+        waiting += self._queue
+        self._queue.clear()
+        self._queued.clear()
+        for client in list(self.session.clients.values()):
+            client.send(refusals.server_gone(reason))
+            self._drop(client)
+        self.session.clients.clear()
+        for each in waiting:
+            if each.done is not None:
+                each.done(Broken(reason))
+
+    def renew(self, reported: dict[str, str]) -> None:
+        """Begin again on a new session of the server; the frames that were open are open again, empty."""
+        names = [frame.name for frame in self.session.history.frames]
+        self.backend = Backend(reported, self._notified)
+        self.session = SharedSession(self.backend)
+        self.broken = ""
+        for name in names:
+            self.session.history.push(name)
+
+    # -- What the test run asks for
+
+    def push(self, name: str) -> Job:
+        """Open a frame."""
+        yield from ()
+        self.session.history.push(name)
+        return {}
+
+    def pop(self) -> Job:
+        """Undo the innermost frame; report what was left in it."""
+        wrote = self.session.history.wrote_in_frame
+        left = yield from self.session.undo_frame()
+        lost, self.after_loss = self.after_loss, ""
+        return {"wrote": wrote, "in_transaction": [client.describe() for client in left], "lost": lost}
+
+    def wrote(self) -> Job:
+        """Tell whether anything was written in the innermost frame."""
+        yield from ()
+        return {"wrote": self.session.history.wrote_in_frame}
+
+    def enter_direct(self) -> Job:
+        """From now on give each client a session of its own."""
+        yield from ()
+        self.is_direct = True
+        return {}
+
+    def leave_direct(self, frame: str) -> Job:
+        """Close the clients' own sessions and have them share again; report who was in a transaction."""
+        yield from ()
+        self.is_direct = False
+        left = []
+        for number, direct in list(self._direct.items()):
+            client = direct.client
+            if direct.status != "I":
+                left.append(client.describe())
+                client.transaction = Transaction(number, failed=True, lost=frame)
+            client.portals.clear()
+            self.outside.close_direct(client)
+            del self._direct[number]
+        return {"wrote": True, "in_transaction": left, "lost": ""}

@@ -1,0 +1,164 @@
+"""A client with a session of its own, for tests that have a database of their own. No I/O.
+
+The rule: everything passes as it is, in both directions. Only a statement that the client prepared on another session is
+prepared again, unseen, before it is used, so that the pools of an application can be moved from database to database.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from struct import Struct
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import parameters, sql
+from pytest_chatdify_db.sandbox.client import (
+    BIND,
+    CLOSE,
+    DESCRIBE,
+    NAMING,
+    PARSE,
+    QUERY,
+    SYNC,
+    Client,
+    Message,
+    Prepared,
+)
+from pytest_chatdify_db.sandbox.relay import own_words
+
+_HEADER = Struct("!i")
+
+
+class DirectSession:
+    """A server's session that one client has for itself.
+
+    Args:
+        client: The client.
+        reported: The parameters that the session reported when it began.
+    """
+
+    def __init__(self, client: Client, reported: Mapping[str, str]) -> None:
+        self.client = client
+        self.out = bytearray()
+        self.status = "I"
+        self._prepared: set[Prepared] = set()
+        self._unnamed: Prepared | None = None
+        self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
+        self._hidden = 0  # ReadyForQuery that the client must not see
+        self._buffer = bytearray()
+        for name, value in reported.items():
+            if client.reported.get(name) != value:
+                client.reported[name] = value
+                client.send(wire.parameter_status(name, value))
+        if adopt := parameters.switch({}, client.parameters.effective):
+            self.out += wire.query(adopt)
+            self._hidden += 1
+
+    # -- From the client
+
+    def take(self, unit: list[Message]) -> None:
+        """Pass a unit on."""
+        for message in unit:
+            self.out += self._translated(message)
+
+    def _translated(self, message: Message) -> bytes:
+        kind, body = message
+        if kind == PARSE:
+            return self._parse(body)
+        if kind == BIND:
+            portal, after = wire.cstring(body)
+            name, after = wire.cstring(body, after)
+            before, server_name = self._statement(name)
+            return before + wire.message(b"B", portal + b"\0" + server_name + b"\0" + body[after:])
+        if kind in {DESCRIBE, CLOSE} and body[:1] == b"S":
+            name, _ = wire.cstring(body, 1)
+            if kind == CLOSE:
+                self.client.statements.pop(name, None)
+                return wire.message(b"C", b"S" + (self.client.prefix + name if name else b"") + b"\0")
+            before, server_name = self._statement(name)
+            return before + wire.message(b"D", b"S" + server_name + b"\0")
+        if kind == QUERY:
+            return self._query(body)
+        return message.encoded
+
+    def _parse(self, body: bytes) -> bytes:
+        name, prepared = self.client.prepare(body)
+        self.client.statements[name] = prepared
+        self._note(prepared)
+        self._parses.append(None)
+        return prepared.parse
+
+    def _statement(self, name: bytes) -> tuple[bytes, bytes]:
+        """Return what to send before a statement is used, and its name on the server."""
+        prepared = self.client.statements.get(name)
+        if prepared is None:
+            return b"", self.client.prefix + name if name else b""
+        if prepared in self._prepared if prepared.name else prepared is self._unnamed:
+            return b"", prepared.name
+        self._note(prepared)
+        self._parses.append(prepared)
+        return prepared.parse, prepared.name
+
+    def _note(self, prepared: Prepared) -> None:
+        if prepared.name:
+            self._prepared.add(prepared)
+        else:
+            self._unnamed = prepared
+
+    def _query(self, body: bytes) -> bytes:
+        text, _ = wire.cstring(body)
+        self.client.statements.pop(b"", None)
+        self.client.last_sql = text[:2_000].decode("utf-8", "replace")
+        statements = sql.parse(text)
+        if any(statement.kind in NAMING for statement in statements):
+            client = self.client
+            parts = (s.renamed(client.server_name(s.name)) if s.kind in NAMING else s.text for s in statements)
+            return wire.query(";".join(parts).encode("latin-1"))
+        return wire.message(b"Q", body)
+
+    # -- From the server
+
+    def receive(self, data: bytes) -> None:
+        """Pass on what the server says."""
+        buffer = self._buffer
+        buffer += data
+        position = run = 0
+        while len(buffer) - position >= 5:
+            end = position + 1 + _HEADER.unpack_from(buffer, position + 1)[0]
+            if end > len(buffer):
+                break
+            kind = buffer[position]
+            if self._hidden or kind in b"1ENSZ":
+                self.client.out += buffer[run:position]
+                self.client.out += self._shown(kind, bytes(buffer[position:end]))
+                run = end
+            position = end
+        self.client.out += buffer[run:position]
+        del buffer[:position]
+
+    def _shown(self, kind: int, message: bytes) -> bytes:
+        """Return what the client sees of *message*."""
+        if kind == 90:  # ReadyForQuery
+            if self._hidden:
+                self._hidden -= 1
+                return b""
+            self.status = chr(message[5])
+            return message
+        if kind == 83:  # ParameterStatus
+            name, value = (part.decode("utf-8", "replace") for part in message[5:-1].split(b"\0"))
+            if self.client.reported.get(name) == value:
+                return b""
+            self.client.reported[name] = value
+            return message
+        if self._hidden:
+            return b""
+        if kind == 49 and self._parses:  # ParseComplete
+            return b"" if self._parses.popleft() is not None else message
+        if kind == 69:
+            self._parses.clear()
+        return own_words(self.client, message) if kind in {69, 78} else message
+
+
+def ends_pipeline(unit: list[Message]) -> bool:
+    """Return whether the server will answer *unit* with ReadyForQuery."""
+    return unit[-1].kind in {SYNC, QUERY}

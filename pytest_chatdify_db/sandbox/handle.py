@@ -1,0 +1,172 @@
+"""What a test run holds of the sandbox: it starts the process, tells it where tests begin and end, and ends it.
+
+Every call waits for the sandbox's answer, so that what follows in the test is on the right side of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+from pytest_chatdify_db.postgres.address import Address
+
+#: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.
+_PATIENCE: Final = 60.0
+
+#: ``-I -S``: neither the environment nor installed packages change what the process imports, and it starts fast.
+_CODE: Final = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from pytest_chatdify_db.sandbox.__main__ import main; sys.exit(main(int(sys.argv[2]), int(sys.argv[3])))"
+)
+
+
+class SandboxError(Exception):
+    """The sandbox cannot do what it was asked; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReport:
+    """What was found when a frame ended.
+
+    Args:
+        wrote: Whether anything was written in it.
+        clients_in_transaction: The connections that were left in a transaction, each described in a line.
+        lost: Why its isolation was lost on the way, empty if it was not.
+    """
+
+    wrote: bool
+    clients_in_transaction: tuple[str, ...] = ()
+    lost: str = ""
+
+
+class Sandbox:
+    """A running sandbox. Made by ``start``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: IO[bytes]) -> None:
+        self._process = process
+        self._control = control
+        self._lines = control.makefile("rb")
+        self._log = log
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        # A child that outlives the run must not keep it alive: the sandbox ends when the last copy is closed.
+        os.register_at_fork(after_in_child=self._forget)
+
+    @classmethod
+    def start(cls, *, listener: socket.socket, server: Address, user: str, password: str, database: str) -> Self:
+        """Start the process and wait until clients can connect.
+
+        Args:
+            listener: A TCP socket, bound but not listening: until now whoever connected was refused at once.
+            server: The server behind the sandbox and, as its database, the one that all clients work in.
+            user: The role that clients log in as.
+            password: Its password.
+            database: What clients call the database.
+
+        Raises:
+            SandboxError: The process cannot be started or cannot reach the server.
+        """
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()
+        root = str(Path(__file__).resolve().parents[2])
+        arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, str(theirs.fileno()), str(listener.fileno())]
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(), listener.fileno()),
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            log.close()
+            raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        ours.settimeout(_PATIENCE)
+        sandbox = cls(process, ours, log)
+        identity = {"user": user, "password": password, "database": database}
+        try:
+            sandbox._ask({"server": dataclasses.asdict(server), "identity": identity})
+        except SandboxError:
+            sandbox.stop()
+            raise
+        return sandbox
+
+    def push(self, name: str) -> None:
+        """Open a frame: all that is written from here on is undone by its ``pop``.
+
+        Args:
+            name: What messages call it, such as a test's id.
+        """
+        self._ask({"do": "push", "name": name})
+
+    def pop(self) -> FrameReport:
+        """Undo all that was written since the matching ``push``."""
+        return _report(self._ask({"do": "pop"}))
+
+    @property
+    def wrote(self) -> bool:
+        """Whether anything has been written since the last ``push``."""
+        return bool(self._ask({"do": "wrote"})["wrote"])
+
+    def use_database(self, address: Address | None, name: str = "the test") -> FrameReport:
+        """Give each client a session of its own on the database *address*, or with None have all share again.
+
+        A connection moves when it is between transactions.
+        """
+        if address is None:
+            return _report(self._ask({"do": "leave", "name": name}))
+        self._ask({"do": "enter", "address": dataclasses.asdict(address)})
+        return FrameReport(wrote=False)
+
+    def stop(self) -> None:
+        """End the process; more than once is fine."""
+        if os.getpid() != self._owner or self._log.closed:
+            return
+        self._lines.close()
+        self._control.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            try:
+                self._control.sendall(json.dumps(command).encode() + b"\n")
+                line = self._lines.readline()
+            except OSError as error:
+                raise SandboxError(f"the sandbox does not answer: {error}{self._last_words()}") from error
+        if not line:
+            raise SandboxError(f"the sandbox's process has ended{self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise SandboxError(str(answer["error"]))
+        return answer
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        text = self._log.read().decode(errors="replace").strip()
+        return f"; its last words:\n{text[-2_000:]}" if text else ""
+
+    def _forget(self) -> None:
+        self._lines.close()
+        self._control.close()
+
+
+def _report(answer: dict[str, Any]) -> FrameReport:
+    return FrameReport(bool(answer["wrote"]), tuple(answer["in_transaction"]), str(answer["lost"]))

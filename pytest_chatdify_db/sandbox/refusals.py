@@ -1,0 +1,77 @@
+"""The errors of the sandbox itself, in PostgreSQL's own fields, so that each driver raises its own exception class."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+
+OWN_DATABASE: Final = (
+    'Mark the test with @pytest.mark.chatdify_db(isolation="database") to give it a database of its own,'
+    " where every connection has its own session."
+)
+
+IN_FAILED: Final = wire.error(
+    "25P02", "current transaction is aborted, commands ignored until end of transaction block"
+)
+
+
+def conflict(owner: str, other: str) -> bytes:
+    """Refuse to read on after a rollback that could not be done."""
+    return wire.error(
+        "40001",
+        "this test's connections have got into each other's way: a rollback could not be done",
+        detail=f"{owner} rolled back what it had written, but {other} had written since. All connections of a test share"
+        " one transaction, in which the one cannot be undone without the other. What this statement would read is not"
+        " what PostgreSQL would show.",
+        hint="Let the one end its transaction before the other writes. " + OWN_DATABASE,
+    )
+
+
+def lost(frame: str) -> bytes:
+    """Refuse to go on with a transaction that ended with the test it was begun in."""
+    return wire.error(
+        "25P02",
+        "this transaction was undone when the test it was begun in ended",
+        detail=f"It was begun in {frame} and neither committed nor rolled back there.",
+        hint="Close the session or end its transaction in the test or fixture that began it. ROLLBACK makes this"
+        " connection usable again.",
+    )
+
+
+def isolation(level: str) -> bytes:
+    """Refuse an isolation level that one shared transaction cannot have."""
+    return wire.error(
+        "0A000",
+        f"transaction isolation level {level.upper()} is not available in this test",
+        detail="All connections of a test share one transaction, whose level is READ COMMITTED.",
+        hint=OWN_DATABASE,
+    )
+
+
+PREPARE_TRANSACTION: Final = wire.error(
+    "0A000",
+    "PREPARE TRANSACTION is not available in this test",
+    detail="All connections of a test share one transaction, which it would end.",
+    hint=OWN_DATABASE,
+)
+
+
+def needs_transaction(command: str) -> bytes:
+    """Refuse, as the server does, what makes sense only inside BEGIN."""
+    return wire.error("25P01", f"{command} can only be used in transaction blocks")
+
+
+def no_savepoint(name: str) -> bytes:
+    """Refuse, as the server does, a savepoint that does not exist."""
+    return wire.error("3B001", f'savepoint "{name}" does not exist')
+
+
+ESCAPED: Final = "the transaction that isolates this test has ended"
+
+
+def server_gone(reason: str) -> bytes:
+    """End a connection because the server behind the sandbox has gone."""
+    return wire.error(
+        "57P01", "terminating connection because the test server has gone away", detail=reason, severity="FATAL"
+    )

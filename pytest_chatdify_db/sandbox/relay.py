@@ -1,0 +1,144 @@
+"""Passing a server's answer on to a client, minus what only the sandbox asked for.
+
+The rule: a client sees its own names, its own errors and each message once; ReadyForQuery is never passed on, since
+the client's transaction status is not the server's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.backend import Reply
+from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.refusals import OWN_DATABASE
+
+#: What a server answers where a statement needs a session without an open transaction, or ends one in a procedure.
+_NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000", "55P04"})
+
+
+@dataclass(slots=True)
+class Parsing:
+    """A Parse that is under way.
+
+    Args:
+        name: The client's name of the statement.
+        prepared: The statement.
+        previous: What the client had under that name.
+        is_hidden: Whether the client did not ask for it.
+        is_done: Whether the server has confirmed it.
+    """
+
+    name: bytes
+    prepared: Prepared
+    previous: Prepared | None = None
+    is_hidden: bool = False
+    is_done: bool = False
+
+
+class Relay(Reply):
+    """The answer to a client's own messages.
+
+    Args:
+        client: Who gets it.
+        prepared: Told of each statement that the server has prepared.
+        holds_tag: Whether the last command tag waits until ``release``, since a COMMIT may still fail.
+        again: Whether the client has had BindComplete and CopyInResponse already.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        prepared: Callable[[Prepared], None] | None = None,
+        *,
+        holds_tag: bool = False,
+        again: bool = False,
+    ) -> None:
+        super().__init__()
+        self.client = client
+        self.completed = 0
+        self.notice = b""  # goes out before the next command tag
+        self.parses: deque[Parsing] = deque()
+        self._prepared = prepared
+        self.holds_tag = holds_tag
+        self._again = again
+        self._held = b""
+
+    def passed(self, data: bytearray) -> None:
+        """Pass a run of messages on."""
+        if self._again and data[:5] == wire.BIND_COMPLETE:
+            data = data[5:]
+        self.release()
+        self.client.out += data
+
+    def special(self, kind: int, message: bytes) -> None:
+        """Pass one message on, or keep it back."""
+        if kind == 67:  # CommandComplete
+            self._complete(message)
+            return
+        if kind == 49:  # ParseComplete
+            parsing = self.parses.popleft()
+            parsing.is_done = True
+            if self._prepared is not None:
+                self._prepared(parsing.prepared)
+            if parsing.is_hidden:
+                return
+        elif kind == 71 and self._again:  # CopyInResponse
+            return
+        elif kind == 69:  # ErrorResponse
+            message = self.error = own_words(self.client, message)
+            self._held = b""
+        elif kind == 78:  # NoticeResponse
+            message = own_words(self.client, message)
+        self.release()
+        self.client.out += message
+
+    def _complete(self, message: bytes) -> None:
+        self.completed += 1
+        self.release()
+        self.client.out += self.notice
+        self.notice = b""
+        if self.holds_tag:
+            self._held = message
+        else:
+            self.client.out += message
+
+    def release(self) -> None:
+        """Pass on the command tag that was kept back."""
+        if self._held:
+            self.client.out += self._held
+            self._held = b""
+
+    def withdraw(self) -> None:
+        """Drop the command tag that was kept back: the COMMIT failed."""
+        self._held = b""
+
+
+class Probe(Reply):
+    """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why it would not."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.client = client
+        self.response = b""
+
+    def special(self, kind: int, message: bytes) -> None:
+        """Keep CopyInResponse, or else the error."""
+        if kind == 71:
+            self.response = message
+        elif kind == 69 and not self.response:
+            self.error = own_words(self.client, message)
+
+
+def own_words(client: Client, message: bytes) -> bytes:
+    """Return an ErrorResponse or NoticeResponse as *client* would have had it from a session of its own."""
+    if client.prefix in message:
+        message = wire.message(message[:1], message[5:].replace(client.prefix, b""))
+    if message[0] == 69 and not client.in_transaction:
+        fields = wire.error_fields(message[5:])
+        if fields.get("C") in _NEEDS_OWN_SESSION and "H" not in fields:
+            message = wire.message(b"E", message[5:-1] + b"H" + OWN_DATABASE.encode() + b"\0\0")
+    return message

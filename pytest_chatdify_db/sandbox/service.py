@@ -1,0 +1,90 @@
+"""Which protocol a client's unit speaks, and when it is told that it may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import copying, extended, simple
+from pytest_chatdify_db.sandbox.backend import Exchange
+from pytest_chatdify_db.sandbox.client import COPY_DONE, COPY_FAIL, FLUSH, FUNCTION_CALL, QUERY, SYNC, Client, Message
+from pytest_chatdify_db.sandbox.relay import Relay
+from pytest_chatdify_db.sandbox.session import SharedSession, Work
+from pytest_chatdify_db.sandbox.sql import Kind, Statement
+
+
+def serve(session: SharedSession, client: Client, unit: list[Message]) -> Generator[Exchange, None, None]:
+    """Serve one unit of *client*."""
+    try:
+        yield from _serve(session, client, unit)
+    except wire.ProtocolViolation as problem:
+        session.fail(client, wire.error("08P01", str(problem)))
+        yield from _end(session, client, unit[-1])
+
+
+def _serve(session: SharedSession, client: Client, unit: list[Message]) -> Generator[Exchange, None, None]:
+    last = unit[-1]
+    if last.kind in {COPY_DONE, COPY_FAIL}:
+        if client.copying is not None:
+            yield from _copy(session, client, unit)
+        return  # data that nobody asked for any more: the COPY has failed (54.2.6)
+    if client.copying is not None:
+        if last.kind in {SYNC, FLUSH}:
+            return  # ignored while data is expected (54.2.6)
+        client.copying = None
+        session.fail(client, wire.error("08P01", "unexpected message type 0x%02X during COPY from stdin" % last.kind))
+        yield from _end(session, client, last)
+        return
+    if len(unit) > 1:
+        yield from extended.run(session, client, unit[:-1])
+        if client.copying is not None:
+            return
+    yield from _end(session, client, last)
+
+
+def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exchange, None, None]:
+    if last.kind == SYNC:
+        client.skips = False
+        yield from _commit_implicit(session, client)
+        client.mid_pipeline = False
+        if not client.in_transaction:
+            session.close_portals(client)
+        session.ready(client)
+    elif client.skips or last.kind == FLUSH:
+        return
+    elif last.kind == QUERY:
+        text, _ = wire.cstring(last.body)
+        if (yield from simple.query(session, client, text)):
+            yield from _end_of_query(session, client)
+    elif last.kind == FUNCTION_CALL:
+        statement = Statement(Kind.WRITE, "fastpath function call")
+        if (objection := session.objection(client, statement)) is not None:
+            session.fail(client, objection)
+        else:
+            yield from session.ask(client, last.encoded, Relay(client), [statement])
+        yield from _end_of_query(session, client)
+
+
+def _copy(session: SharedSession, client: Client, data: list[Message]) -> Generator[Exchange, None, None]:
+    waits = client.copying
+    assert waits is not None
+    done = yield from copying.finish(session, client, waits, data)
+    if waits.is_extended:
+        return
+    if done and waits.following:
+        of = len(waits.following) + 1
+        if not (yield from simple.run(session, client, waits.following, of)):
+            return
+    yield from _end_of_query(session, client)
+
+
+def _end_of_query(session: SharedSession, client: Client) -> Generator[Exchange, None, None]:
+    if not client.mid_pipeline:
+        yield from _commit_implicit(session, client)
+    session.ready(client)
+
+
+def _commit_implicit(session: SharedSession, client: Client) -> Work:
+    if client.transaction is None or not client.transaction.implicit:
+        return True
+    return (yield from session.commit(client))

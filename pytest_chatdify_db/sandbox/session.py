@@ -1,0 +1,399 @@
+"""The one session that all clients of a test share, and what a client's transaction means on it.
+
+The rule: the methods that need the server are generators. They yield what to ask and are resumed when it has answered,
+so that the flow reads from top to bottom; a unit runs to its end before another client is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import catalog, parameters, refusals
+from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
+from pytest_chatdify_db.sandbox.catalog import Catalog
+from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.parameters import Change
+from pytest_chatdify_db.sandbox.relay import Relay
+from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
+from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Transaction
+
+#: Asks the server and says in the end whether all went well. Where not, the client has been told.
+Work = Generator[Exchange, None, bool]
+
+_WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE, Kind.SET_CONSTRAINTS})
+_NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
+_WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
+_READ_ONLY_BEGIN: Final = "SAVEPOINT read_only;SET TRANSACTION READ ONLY"
+_READ_ONLY_END: Final = wire.query("RELEASE read_only")
+
+
+class Broken(Exception):
+    """The shared transaction cannot be relied on any more; the text says why."""
+
+
+class SharedSession:
+    """The session, the history of its open transaction, and the clients on it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.history = History()
+        self.clients: dict[int, Client] = {}
+        self.catalog = Catalog()
+        self._catalog_is_stale = True
+        self._saw_definition = False
+        self._took_advisory_lock = False
+        self._prepared: set[Prepared] = set()
+        self._unnamed: Prepared | None = None
+        self._closing = bytearray()  # Close messages for names that nobody uses any more
+        self._served: Client | None = None
+
+    # -- Asking the server
+
+    def ask(
+        self,
+        client: Client,
+        request: bytes | bytearray,
+        reply: Reply,
+        statements: Sequence[Statement] = (),
+        changes: Sequence[Change] = (),
+    ) -> Work:
+        """Send a client's *request*, which ends in one ReadyForQuery, protected against its failure.
+
+        Args:
+            client: Whose request it is.
+            request: Its bytes.
+            reply: Who takes the answer.
+            statements: What the request executes.
+            changes: The run-time parameters that those set.
+        """
+        if self._catalog_is_stale:
+            yield from self._read_catalog()
+        transaction = self.begin(client)
+        guard = self.protect(client)
+        exchange = Exchange()
+        controls = self._begin_exchange(exchange, client, transaction)
+        exchange.ask(request, reply)
+        if transaction.read_only:
+            exchange.ask(_READ_ONLY_END, Reply())
+        values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
+        self._served = client
+        yield exchange
+        self._must_succeed(controls)
+        if reply.error is not None:
+            self.history.return_to(guard)
+            self._fail_transaction(client)
+            return False
+        self._note(client, statements)
+        if values is not None and values.rows:
+            for change, value in zip(changes, values.rows[0], strict=True):
+                client.parameters.learn(change, value)
+            self.history.settings = client.parameters.effective
+        for statement in statements:
+            if statement.kind is Kind.RESET:
+                client.parameters.forget(statement.name)
+                wanted = client.parameters.effective
+                self.history.settings = {name: wanted[name] for name in wanted if name != statement.name}
+        return True
+
+    def protect(self, client: Client) -> Savepoint:
+        """Return the savepoint to return to should the client's next request fail."""
+        return self.history.protect(self.begin(client))
+
+    def _begin_exchange(self, exchange: Exchange, client: Client, transaction: Transaction) -> list[Reply]:
+        """Put in front what the server must do before a client's request."""
+        replies: list[Reply] = []
+        if self._closing:
+            replies.append(exchange.ask(self._closing + wire.SYNC, Reply()))
+            self._closing = bytearray()
+        wanted = client.parameters.effective
+        if adopt := parameters.switch(self.history.settings, wanted):
+            self.history.sql.append(adopt)
+            self.history.settings = wanted
+        if transaction.read_only:
+            self.history.sql.append(_READ_ONLY_BEGIN)
+        if before := self.history.take_sql():
+            replies.append(exchange.ask(wire.query(before), Reply()))
+        return replies
+
+    def _must_succeed(self, replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            if reply.error is not None:
+                raise Broken(reply.fields.get("M", "a savepoint could not be set"))
+        if self.backend.status == "I":
+            raise Broken("a statement has committed it")
+
+    def _note(self, client: Client, statements: Sequence[Statement]) -> None:
+        for statement in statements:
+            if statement.kind in _WRITES or not self.catalog.writing.isdisjoint(statement.calls):
+                self.history.wrote(client.number)
+            elif statement.kind is Kind.DECLARE:
+                client.cursors.add(statement.name.encode())
+                self.history.opened_cursor(client.number)
+            if catalog.defines(statement):
+                self._catalog_is_stale = self._saw_definition = True
+            if any("advisory" in name for name in statement.calls):
+                self._took_advisory_lock = True
+
+    def _read_catalog(self) -> Generator[Exchange, None, None]:
+        exchange = Exchange()
+        guard = self.history.guard()
+        before = exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())
+        reply = exchange.ask(wire.query(catalog.QUERY), Reply())
+        yield exchange
+        self._must_succeed([before])
+        if reply.error is not None:
+            self.history.return_to(guard)
+        else:
+            self.catalog = Catalog.from_rows(reply.rows)
+        self._catalog_is_stale = False
+
+    # -- A client's transaction
+
+    def begin(self, client: Client) -> Transaction:
+        """Return the client's transaction; where it has none, the one around its next statement."""
+        if client.transaction is None:
+            client.transaction = self._new_transaction(client)
+        return client.transaction
+
+    def _new_transaction(self, client: Client) -> Transaction:
+        return Transaction(
+            client.number,
+            implicit=True,
+            depth=len(self.history.frames),
+            levels=[Level(settings=client.parameters.snapshot())],
+        )
+
+    def commit(self, client: Client, relay: Relay | None = None) -> Work:
+        """End the client's transaction and keep what it wrote, unless a deferred constraint objects.
+
+        Args:
+            client: Whose transaction.
+            relay: Holds a command tag that the client must not see if that happens.
+        """
+        transaction = client.transaction
+        if transaction is not None and not transaction.lost and self._has_deferred(transaction):
+            error = yield from self._check_constraints(transaction)
+            if error is not None:
+                if relay is not None:
+                    relay.withdraw()
+                client.send(error)
+                self.roll_back(client)
+                return False
+        if transaction is not None:
+            self.history.leave(transaction, 0)
+            client.parameters.end_transaction()
+            self.deliver(client, transaction.notifications)
+        self._end(client)
+        return True
+
+    def roll_back(self, client: Client) -> None:
+        """End the client's transaction and undo what it wrote."""
+        transaction = client.transaction
+        if transaction is not None:
+            if not transaction.lost:
+                self.history.undo(transaction)
+            client.parameters.restore(transaction.levels[0].settings)
+            self.history.leave(transaction, 0)
+        self._end(client)
+
+    def _end(self, client: Client) -> None:
+        client.transaction = None
+        self.close_portals(client)
+
+    def _has_deferred(self, transaction: Transaction) -> bool:
+        mark = transaction.levels[0].mark
+        return (
+            self.catalog.has_deferrable
+            and mark is not None
+            and mark.alive
+            and self.history.own_after(mark.position, transaction.owner)
+        )
+
+    def _check_constraints(self, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
+        """Check what waits for COMMIT; return the server's error, if it has one."""
+        others_pending = any(
+            other.transaction is not None and other.number != transaction.owner and self._has_deferred(other.transaction)
+            for other in self.clients.values()
+        )
+        guard = self.history.guard()
+        exchange = Exchange()
+        controls = []
+        if before := self.history.take_sql():
+            controls.append(exchange.ask(wire.query(before), Reply()))
+        reply = exchange.ask(wire.query(self.catalog.check), Reply())
+        yield exchange
+        self._must_succeed(controls)
+        if reply.error is None:
+            return None
+        self.history.return_to(guard)
+        # The server checks all that waits, and does not say whose it was. With another writer in the middle of its
+        # transaction the error may be about that one's rows; it will come up again at that one's COMMIT.
+        return None if others_pending else reply.error
+
+    def _fail_transaction(self, client: Client) -> None:
+        transaction = client.transaction
+        if transaction is None:
+            return
+        if transaction.implicit:
+            self.roll_back(client)
+        else:
+            transaction.failed = True
+
+    def fail(self, client: Client, error: bytes) -> bool:
+        """Tell the client of an *error* that the sandbox has found by itself; return False."""
+        client.send(error)
+        self._fail_transaction(client)
+        return False
+
+    # -- What may run
+
+    def objection(self, client: Client, statement: Statement | None, *, is_sole: bool = False) -> bytes | None:
+        """Return the error that keeps *statement* from running, if there is one.
+
+        Args:
+            client: Who wants to run it.
+            statement: What it does; None if that cannot be told.
+            is_sole: Whether it is all there is between two ReadyForQuery.
+        """
+        transaction = client.transaction
+        if transaction is not None and transaction.failed:
+            if statement is None or statement.kind not in EXITS:
+                return refusals.lost(transaction.lost) if transaction.lost else refusals.IN_FAILED
+        if statement is None:
+            return None
+        if self.history.conflict is not None and statement.reads_data:
+            conflict = self.history.conflict
+            return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
+        if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
+            if "hold" not in statement.text.lower().split("for")[0]:
+                return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
+        return None
+
+    @staticmethod
+    def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:
+        """Return the notice that the server would send with *statement* for want of BEGIN, empty if none."""
+        command = _WARN_OUTSIDE.get(statement.kind)
+        if command is None or not is_sole or client.in_transaction:
+            return b""
+        return wire.notice("25P01", f"{command} can only be used in transaction blocks")
+
+    def may_fail_at_commit(self, client: Client) -> bool:
+        """Return whether the end of a single statement can bring an error of its own."""
+        return self.catalog.has_deferrable and not client.in_transaction
+
+    def _label(self, number: int) -> str:
+        client = self.clients.get(number)
+        return client.label if client is not None else f"connection {number} (closed since)"
+
+    def greet(self, client: Client) -> Work:
+        """Give a new client its session: the parameters it asked for, and what they are now."""
+        reply = Reply()
+        exchange = Exchange()
+        guard = self.history.guard()
+        controls = [exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())]
+        wanted = client.parameters.effective
+        exchange.ask(wire.query(parameters.switch(self.history.settings, wanted) or ";"), reply)
+        yield exchange
+        self._must_succeed(controls)
+        if reply.error is not None:
+            self.history.return_to(guard)
+            client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
+            return False
+        self.history.settings = wanted
+        client.reported = dict(self.backend.parameters)
+        client.send(wire.AUTHENTICATION_OK)
+        for name, value in client.reported.items():
+            client.send(wire.parameter_status(name, value))
+        client.send(wire.backend_key_data(client.number, client.key))
+        client.ready()
+        return True
+
+    # -- Prepared statements and cursors
+
+    def has(self, prepared: Prepared) -> bool:
+        """Return whether the server's session has *prepared*."""
+        return prepared in self._prepared if prepared.name else prepared is self._unnamed
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Note that the server's session has it now."""
+        if prepared.name:
+            self._prepared.add(prepared)
+        else:
+            self._unnamed = prepared
+
+    def closed(self, prepared: Prepared) -> None:
+        """Note that the client has closed it."""
+        self._prepared.discard(prepared)
+        if self._unnamed is prepared:
+            self._unnamed = None
+
+    def discard(self, prepared: Prepared) -> None:
+        """Have the server forget a statement."""
+        if prepared.name and prepared in self._prepared:
+            self._prepared.discard(prepared)
+            self._closing += wire.message(b"C", b"S" + prepared.name + b"\0")
+
+    def close_portals(self, client: Client) -> None:
+        """Close the cursors that end with the client's transaction."""
+        client.portals.clear()
+        for name in client.cursors:
+            self._closing += wire.message(b"C", b"P" + name + b"\0")
+        client.cursors.clear()
+        self.history.closed_cursors(client.number)
+
+    # -- Notifications
+
+    def deliver(self, sender: Client, notifications: Sequence[tuple[str, str]]) -> None:
+        """Send what a committed transaction notified to all that listen."""
+        for channel, payload in dict.fromkeys(notifications):
+            body = wire.pack_int32(sender.number) + channel.encode("latin-1") + b"\0" + payload.encode("latin-1") + b"\0"
+            for client in self.clients.values():
+                if channel in client.channels:
+                    client.notify(wire.message(b"A", body))
+
+    # -- Ends
+
+    def ready(self, client: Client) -> None:
+        """Tell the client that its unit is done, and of parameters that have changed by it."""
+        if self._served is client and client.reported != self.backend.parameters:
+            for name, value in self.backend.parameters.items():
+                if client.reported.get(name) != value:
+                    client.reported[name] = value
+                    client.send(wire.parameter_status(name, value))
+        self._served = None
+        client.ready()
+
+    def forget(self, client: Client) -> None:
+        """Undo what *client* has not committed: it is gone."""
+        self.roll_back(client)
+        for prepared in client.statements.values():
+            self.discard(prepared)
+        self.clients.pop(client.number, None)
+
+    def undo_frame(self) -> Generator[Exchange, None, list[Client]]:
+        """Pop a frame; return the clients whose transaction was begun in it and not ended."""
+        frame = self.history.pop()
+        depth = len(self.history.frames)
+        left = []
+        for client in self.clients.values():
+            client.cursors.clear()
+            client.portals.clear()
+            if client.transaction is not None and client.transaction.depth > depth:
+                client.transaction.failed, client.transaction.lost = True, frame.name
+                left += [client] if client.in_transaction else []
+        self.history.cursors.clear()
+        self._catalog_is_stale |= self._saw_definition
+        self._saw_definition = False
+        rollback = self.history.take_rollback()
+        if self._took_advisory_lock:  # a session's own, which no rollback releases
+            rollback += ";SELECT pg_catalog.pg_advisory_unlock_all()"
+            self._took_advisory_lock = False
+        if rollback:
+            exchange = Exchange()
+            reply = exchange.ask(wire.query(rollback), Reply())
+            yield exchange
+            if reply.error is not None:
+                raise Broken(reply.fields.get("M", ""))
+        return left

@@ -1,0 +1,300 @@
+"""The model of transactions: what every client believes, told as savepoints of the one transaction that is really open.
+
+The rule: a savepoint is set where it is first needed, not where a client asked for one, and it *floats*. As long as a
+client has written nothing since its savepoint there is nothing to undo, so the savepoint may be forgotten and set
+again on top of what others wrote meanwhile. Only a rollback that would also undo another client's later writes cannot
+be told this way; it leaves a ``Conflict``. Pure: the methods return nothing, they note the SQL to send in ``sql``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+Settings = Mapping[str, str]
+
+NO_SETTINGS: Final[Settings] = MappingProxyType({})
+
+
+@dataclass(eq=False, slots=True)
+class Savepoint:
+    """A savepoint of the real transaction.
+
+    Args:
+        name: Its name on the server.
+        position: How many writes the transaction held when it was set.
+        tick: How many changes of any kind it held: writes and cursors.
+        settings: The session's settings at that time; a rollback to it brings them back.
+        holders: How many levels and frames would return to it.
+        alive: Whether it is still on the server's stack.
+    """
+
+    name: str
+    position: int
+    tick: int
+    settings: Settings
+    holders: int = 0
+    alive: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Level:
+    """A place a client may return to: the start of its transaction, or a savepoint of its own naming.
+
+    Args:
+        name: The client's name of it, empty for the start of the transaction.
+        settings: What the client had set, to be had again after a return.
+        notifications: How many the transaction had sent by then.
+        mark: Where that is on the server, once it matters.
+    """
+
+    name: str = ""
+    settings: tuple[Settings, Settings] = (NO_SETTINGS, NO_SETTINGS)
+    notifications: int = 0
+    mark: Savepoint | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Transaction:
+    """A client's transaction.
+
+    Args:
+        owner: The client.
+        implicit: Whether it is the one around a statement outside BEGIN, which ends at the next Sync.
+        depth: How many frames were open when it began.
+        failed: Whether a statement failed in it, so that only its end or a return is allowed.
+        read_only: Whether it may not write.
+        lost: The frame that ended with it open, and undid it under the client's feet.
+        notifications: What it has sent by NOTIFY, channel and payload, to be delivered when it commits.
+        levels: Where the client may return to, outermost first.
+    """
+
+    owner: int
+    implicit: bool = False
+    depth: int = 0
+    failed: bool = False
+    read_only: bool = False
+    lost: str = ""
+    notifications: list[tuple[str, str]] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=lambda: [Level()])
+
+    def find(self, name: str) -> int | None:
+        """Return the index of the innermost savepoint called *name*, None if there is none."""
+        return next((i for i in range(len(self.levels) - 1, 0, -1) if self.levels[i].name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A rollback that could not be done, since *other* wrote after what *owner* wanted undone.
+
+    Args:
+        owner: The client that rolled back.
+        other: A client that had written since.
+        position: The first write that should be gone and is not.
+    """
+
+    owner: int
+    other: int
+    position: int
+
+
+@dataclass(eq=False, slots=True)
+class Frame:
+    """A stretch of the test run that is undone as a whole: a test, or the life of a wider fixture."""
+
+    name: str
+    mark: Savepoint | None
+
+
+class History:
+    """The writes of the open transaction, who made them, and the savepoints between them."""
+
+    def __init__(self) -> None:
+        self.sql: list[str] = []
+        self.stack: list[Savepoint] = []
+        self.frames: list[Frame] = []
+        self.conflict: Conflict | None = None
+        self.settings: Settings = NO_SETTINGS
+        self.cursors: dict[int, int] = {}  # the last tick at which a client opened a cursor that may still be open
+        self.clock = 0
+        self._is_open = False
+        self._tick = 0
+        self._serial = 0
+        self._runs: list[tuple[int, int]] = []  # (position of its first write, owner); neighbours differ in owner
+
+    def take_sql(self) -> str:
+        """Return the SQL noted since the last call, to be sent before anything else."""
+        if not self._is_open:
+            # BEGIN goes out with the first statement: so now() is never older than the test that asks for it.
+            self.sql.insert(1 if self.sql[:1] == ["ROLLBACK"] else 0, "BEGIN")
+            self._is_open = True
+        return self._take()
+
+    def take_rollback(self) -> str:
+        """Return the SQL that a pop noted; the transaction is begun again when it is needed."""
+        return self._take()
+
+    def _take(self) -> str:
+        text = ";".join(self.sql)
+        self.sql.clear()
+        return text
+
+    # -- What was written, and by whom
+
+    def wrote(self, owner: int) -> None:
+        """Note that *owner* has (or may have) changed data."""
+        if not self._runs or self._runs[-1][1] != owner:
+            self._runs.append((self.clock, owner))
+        self.clock += 1
+        self._tick += 1
+
+    def opened_cursor(self, owner: int) -> None:
+        """Note that *owner* has opened a cursor, which a return to an earlier savepoint would close."""
+        self._tick += 1
+        self.cursors[owner] = self._tick
+
+    def closed_cursors(self, owner: int) -> None:
+        """Note that none of *owner*'s cursors is open any more."""
+        self.cursors.pop(owner, None)
+
+    def other_after(self, position: int, owner: int) -> int | None:
+        """Return the last client other than *owner* that has written since *position*, None if there is none."""
+        return next((who for who in self._writers_after(position) if who != owner), None)
+
+    def own_after(self, position: int, owner: int) -> bool:
+        """Return whether *owner* has written since *position*."""
+        return owner in self._writers_after(position)
+
+    def _writers_after(self, position: int) -> Iterator[int]:
+        end = self.clock
+        for start, who in reversed(self._runs):
+            if end <= position:
+                return
+            yield who
+            end = start
+
+    # -- Savepoints of the real transaction
+
+    def guard(self) -> Savepoint:
+        """Return a savepoint after which nothing has happened yet."""
+        top = self.stack[-1] if self.stack else None
+        if top is not None and top.tick == self._tick:
+            return top
+        self.forget()
+        self._serial += 1
+        savepoint = Savepoint(f"s{self._serial}", self.clock, self._tick, self.settings)
+        self.stack.append(savepoint)
+        self.sql.append(f"SAVEPOINT {savepoint.name}")
+        return savepoint
+
+    def forget(self) -> None:
+        """Release the savepoints on top of the stack that nobody would return to."""
+        keep = len(self.stack)
+        while keep and not self.stack[keep - 1].holders:
+            keep -= 1
+        if keep < len(self.stack):
+            self.sql.append(f"RELEASE {self.stack[keep].name}")
+            self._drop(keep)
+
+    def return_to(self, savepoint: Savepoint) -> None:
+        """Undo everything since *savepoint*, whoever did it."""
+        self.sql.append(f"ROLLBACK TO {savepoint.name}")
+        self._drop(self.stack.index(savepoint) + 1)
+        self.clock, self.settings = savepoint.position, savepoint.settings
+        savepoint.tick = self._tick
+        while self._runs and self._runs[-1][0] >= self.clock:
+            self._runs.pop()
+
+    def _drop(self, keep: int) -> None:
+        for savepoint in self.stack[keep:]:
+            savepoint.alive = False
+        del self.stack[keep:]
+
+    @staticmethod
+    def _hold(level: Level | Frame, savepoint: Savepoint | None) -> None:
+        if level.mark is not None:
+            level.mark.holders -= 1
+        level.mark = savepoint
+        if savepoint is not None:
+            savepoint.holders += 1
+
+    # -- A client's transaction
+
+    def protect(self, transaction: Transaction) -> Savepoint:
+        """Return the savepoint to return to should the client's next statement fail."""
+        owner = transaction.owner
+        mark = _standing(transaction.levels[-1])
+        if mark is not None and self._is_last(mark, owner):
+            return mark
+        guard = self.guard()
+        for level in reversed(transaction.levels):
+            mark = _standing(level)
+            if mark is not None and self.own_after(mark.position, owner):
+                break
+            self._hold(level, guard)
+        return guard
+
+    def _is_last(self, mark: Savepoint, owner: int) -> bool:
+        foreign_cursor = max((tick for who, tick in self.cursors.items() if who != owner), default=0)
+        return foreign_cursor <= mark.tick and self.other_after(mark.position, owner) is None
+
+    def leave(self, transaction: Transaction, index: int) -> None:
+        """Forget the client's savepoints from *index* on; what was written there stays."""
+        for level in transaction.levels[index:]:
+            self._hold(level, None)
+        del transaction.levels[index:]
+
+    def undo(self, transaction: Transaction, index: int = 0) -> None:
+        """Undo what the client has written since level *index*, and return there."""
+        owner, level = transaction.owner, transaction.levels[index]
+        mark = _standing(level)
+        if mark is not None and self.own_after(mark.position, owner):
+            other = self.other_after(mark.position, owner)
+            if other is None:
+                self.return_to(mark)
+            elif self.conflict is None:
+                self.conflict = Conflict(owner, other, mark.position)
+        self.leave(transaction, index + 1)
+
+    # -- Frames
+
+    @property
+    def wrote_in_frame(self) -> bool:
+        """Whether anything has been written since the innermost frame was opened."""
+        mark = self.frames[-1].mark if self.frames else None
+        return self.clock > (mark.position if mark else 0)
+
+    def push(self, name: str) -> Frame:
+        """Open a frame: all that follows is undone by its pop."""
+        frame = Frame(name, None)
+        if self.frames or self.clock:
+            self._hold(frame, self.guard())
+        self.frames.append(frame)
+        return frame
+
+    def pop(self) -> Frame:
+        """Undo all that happened since the matching push."""
+        frame = self.frames.pop()
+        if frame.mark is None:
+            self._restart()
+        else:
+            self.return_to(frame.mark)
+            if self.conflict is not None and self.conflict.position >= frame.mark.position:
+                self.conflict = None
+            self._hold(frame, None)
+        return frame
+
+    def _restart(self) -> None:
+        self._drop(0)
+        self._runs.clear()
+        self.cursors.clear()
+        self.clock = 0
+        self.settings, self.conflict = NO_SETTINGS, None
+        self.sql[:] = ["ROLLBACK"] if self._is_open else []
+        self._is_open = False
+
+
+def _standing(level: Level) -> Savepoint | None:
+    return level.mark if level.mark is not None and level.mark.alive else None
