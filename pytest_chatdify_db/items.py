@@ -62,6 +62,14 @@ def defines(fixturedef: pytest.FixtureDef[Any]) -> bool:
     return _module(fixturedef).startswith(_PACKAGE) and not fixturedef.argname.startswith(_INTERNAL)
 
 
+def is_local(fixturedef: pytest.FixtureDef[Any]) -> bool:
+    """Whether the fixture is defined in a conftest or a test module, not in a plugin."""
+    # 'has_location' is deprecated since pytest 9.2, which has 'node'.
+    if hasattr(fixturedef, "node"):
+        return fixturedef.node is not None
+    return bool(fixturedef.has_location)
+
+
 def check_rivals(item: pytest.Item) -> None:
     """Refuse a test whose ``session`` could be this plugin's or another plugin's.
 
@@ -71,9 +79,9 @@ def check_rivals(item: pytest.Item) -> None:
     used = _used(item)
     for name in _CONTESTED:
         definitions = used.get(name, ())
-        if not definitions or definitions[-1].baseid:
+        if not definitions or is_local(definitions[-1]):
             continue
-        modules = list(dict.fromkeys(_module(definition) for definition in definitions if not definition.baseid))
+        modules = list(dict.fromkeys(_module(definition) for definition in definitions if not is_local(definition)))
         if len(modules) > 1 and any(module.startswith(_PACKAGE) for module in modules):
             raise FixtureError.ambiguous(item.nodeid, name, modules)
 

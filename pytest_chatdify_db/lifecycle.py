@@ -7,15 +7,15 @@ started is ended in reverse order. This module knows neither fixtures nor hooks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.markers import DatabaseMark
-from pytest_chatdify_db.mistakes import RedirectError
+from pytest_chatdify_db.mistakes import RedirectError, SandboxFailed
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.scopes import Frame, FrameStack
 from pytest_chatdify_db.settings import Isolation, Options
@@ -143,13 +143,14 @@ class Lifecycle:
         if not server.is_managed:
             self._resources.callback(templates.drop, server, database.database)
         address = self.redirect.address
-        sandbox = Sandbox.start(
-            listener=self.redirect.listener,
-            server=database,
-            user=address.user,
-            password=address.password or "",
-            database=address.database,
-        )
+        with _sandbox_failures():
+            sandbox = Sandbox.start(
+                listener=self.redirect.listener,
+                server=database,
+                user=address.user,
+                password=address.password or "",
+                database=address.database,
+            )
         self._resources.callback(sandbox.stop)
         self._resources.callback(_dispose_engines)
         self.running = Running(server, template, sandbox, FrameStack(sandbox))
@@ -161,21 +162,30 @@ class Lifecycle:
             return
         mark = mark or DatabaseMark()
         turn = Turn(test, mark.isolation or self.options.isolation, Frame(test, "function"))
-        self.running.frames.push(turn.frame)
-        self.turn = turn
-        if turn.isolation == "database":
-            turn.database = self._give_database(self.running)
+        with _sandbox_failures():
+            self.running.frames.push(turn.frame)
+            self.turn = turn
+            if turn.isolation == "database":
+                turn.database = self._give_database(self.running)
         if mark.reset_sequences:
             sequences.reset(self.redirect.address)
 
     def close_turn(self) -> None:
-        """End the turn of the running test and undo what it wrote."""
+        """End the turn of the running test and undo what it wrote.
+
+        Raises:
+            SandboxFailed: The sandbox is gone, or the test has left its transaction by a way that cannot be followed.
+        """
         if self.running is None or self.turn is None:
             return
         turn, self.turn = self.turn, None
-        if turn.database is not None:
-            self._take_database(self.running, turn.database)
-        self.running.frames.close(turn.frame)
+        with _sandbox_failures():
+            if turn.database is not None:
+                self._take_database(self.running, turn.database)
+            report = self.running.frames.close(turn.frame)
+        lost = getattr(report, "lost", "")
+        if lost:
+            raise SandboxFailed.isolation_lost(turn.test, lost)
 
     def close(self) -> None:
         """End everything that was started, last first. May be called twice."""
@@ -209,6 +219,17 @@ class Lifecycle:
 def first_line(error: ChatdifyDBError) -> str:
     """Return what failed, without cause and ways out: for the tests after the first one."""
     return str(error).partition("\n")[0]
+
+
+@contextmanager
+def _sandbox_failures() -> Iterator[None]:
+    """Turn what the sandbox says into an error that tells a user what to do."""
+    from pytest_chatdify_db.sandbox.handle import SandboxError
+
+    try:
+        yield
+    except SandboxError as error:
+        raise SandboxFailed.said(str(error)) from error
 
 
 def _application_url() -> Any:

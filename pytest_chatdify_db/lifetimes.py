@@ -59,7 +59,8 @@ def open_turn(item: pytest.Item) -> None:
 
 def close_turn(item: pytest.Item) -> None:
     """End the turn of *item*, if it has begun."""
-    state.of(item.config).lifecycle.close_turn()
+    with reported():
+        state.of(item.config).lifecycle.close_turn()
 
 
 def open_turn_without_fixtures(item: pytest.Item) -> None:
@@ -91,8 +92,11 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
             request.getfixturevalue(TURN)
         return (yield)
     if lifecycle.turn is not None and lifecycle.turn.database is not None:
-        error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
-        _abandon(fixturedef, request, error)
+        # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.
+        if items.is_local(fixturedef):
+            error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
+            _abandon(fixturedef, request, error)
+        return (yield)
     return (yield from _set_up_wider(running, fixturedef, request))
 
 
@@ -102,31 +106,26 @@ def _set_up_wider(
     frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]
     # Finalizers run last first: this one after the fixture's own tear-down, ...
     fixturedef.addfinalizer(lambda: running.frames.close(frame))
-    item = state.of(request.config).item
-    setting_up = running.frames.setting_up(frame, is_in_use=_in_use(item))
     try:
-        setting_up.__enter__()
+        with running.frames.setting_up(frame):
+            value = yield
     except LateFixture as error:
         _abandon(fixturedef, request, error)
-    try:
-        value = yield
-    except BaseException as error:
-        setting_up.__exit__(type(error), error, error.__traceback__)
-        raise
-    setting_up.__exit__(None, None, None)
+    if running.frames.clear_way(frame, is_in_use=_in_use(request)):
+        return fixturedef.execute(request)  # type: ignore[arg-type]
     if not running.frames.holds(frame):
         # ... and this one before it, so that what the tear-down writes is undone as well.
         fixturedef.addfinalizer(lambda: running.frames.push(frame))
     return value
 
 
-def _in_use(item: pytest.Item | None) -> Callable[[Frame], bool]:
-    values = getattr(item, "funcargs", {})
+def _in_use(request: pytest.FixtureRequest) -> Callable[[Frame], bool]:
+    values = getattr(state.of(request.config).item, "funcargs", {})
     return lambda frame: frame.name in values
 
 
 def _abandon(fixturedef: _AnyFixture, request: pytest.FixtureRequest, reason: ChatdifyDBError) -> NoReturn:
-    """Fail a set-up that has not begun, leaving nothing behind in pytest's own books."""
+    """Fail the set-up of a fixture that has not begun, or that has to be taken back."""
     error = _as_failure(reason)
     # pytest runs the finalizers of a fixture only if it has a result.
     fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, None))  # type: ignore[arg-type]

@@ -1,10 +1,11 @@
-"""The errors a test project can mend by itself: a wrong option, marker, schema or use of a fixture.
+"""The errors in a test project: a wrong option, marker, schema, use of a fixture, or way out of the sandbox.
 
 ChatdifyDBError
 +-- OptionError             an option has a value that is not valid
 +-- MarkerError             a test's marker has arguments it does not take
 +-- SchemaError             the tables cannot be found, or cannot be created
 +-- RedirectError           the application would use another database than the tests' one
++-- SandboxFailed           the sandbox is gone, or a test has left it
 +-- FixtureError            a fixture was asked for where it cannot work
     +-- LateFixture         a fixture's rows would have to live longer than rows that are there already
 """
@@ -155,6 +156,37 @@ class RedirectError(ChatdifyDBError):
             fixes=[
                 "let the settings take the database from DATABASE_URL",
                 "call app.config.get_settings.cache_clear() after changing the settings by hand",
+            ],
+        )
+
+
+class SandboxFailed(ChatdifyDBError):
+    """The sandbox is gone, or a test has left it."""
+
+    @classmethod
+    def said(cls, cause: str) -> Self:
+        """Say what the sandbox said."""
+        return cls.compose(
+            "chatdify-db: the sandbox, the process that holds the tests' transaction, has failed.",
+            cause=cause,
+            fixes=[
+                "run pytest again; if the same test fails again, run it alone: pytest <its id>",
+                'give that test a database of its own: @pytest.mark.chatdify_db(isolation="database")',
+            ],
+        )
+
+    @classmethod
+    def isolation_lost(cls, test: str, cause: str) -> Self:
+        """Say that the test's work could not be undone as a rollback."""
+        return cls.compose(
+            f"chatdify-db: the isolation of {test} was lost.",
+            cause=cause,
+            tried=[
+                "every BEGIN, COMMIT and ROLLBACK of a client is followed inside one transaction, which is rolled back"
+            ],
+            fixes=[
+                'give the test a database of its own: @pytest.mark.chatdify_db(isolation="database")',
+                "end transactions by COMMIT and ROLLBACK of the driver, not inside a procedure or a DO block",
             ],
         )
 

@@ -1,9 +1,11 @@
 """Whose rows live how long: a stack of frames in which each test's and each fixture's writes are undone at its end.
 
-A frame is a part of the sandbox's transaction; undoing one undoes all above it. So the rule of this module: a frame
-stands above every frame that outlives it. A fixture whose set-up writes nothing gets no frame. A frame in which nothing
-was written can be moved freely. One with rows cannot: where it stands in the way, its fixture is finished first, and
-pytest sets it up again when it is next needed; if the running test uses it already, that is an error.
+A frame is a part of the sandbox's transaction; undoing one undoes all above it. So the rule of this module: a frame does
+not outlive one below it. A fixture whose set-up writes nothing gets no frame, and a frame in which nothing was written
+is moved out of the way. Where a longer-lived fixture has written above the rows of shorter-lived ones, all of them are
+finished and it is set up again, below; pytest sets up the others when they are next needed. Those that the running test
+uses already stay, and then the longer-lived one is finished together with them. Above the rows of the running test
+itself it is refused, because it would be set up again for every test.
 """
 
 from __future__ import annotations
@@ -83,30 +85,45 @@ class FrameStack:
         self._frames.append(frame)
 
     @contextmanager
-    def setting_up(self, frame: Frame, *, is_in_use: Callable[[Frame], bool]) -> Iterator[None]:
+    def setting_up(self, frame: Frame) -> Iterator[None]:
         """Run the set-up of a fixture in *frame*, which stays open if the set-up wrote something.
 
-        Args:
-            frame: The fixture's new frame.
-            is_in_use: Whether the running test has a fixture's value already, so that it must not be finished.
-
         Raises:
-            LateFixture: Rows stand in the way that must stay.
+            LateFixture: It wrote, and what is below has rows that go earlier; its own rows are undone.
         """
-        aside = self._make_room(frame, is_in_use)
+        aside = self._set_aside()
+        below = self._frames[-1] if self._frames else None
         self.push(frame)
         try:
             yield
+            if self._frames[-1] is frame and not self._sandbox.wrote:
+                self._pop()
+            elif below is not None and not below.is_settled and not below.outlives(frame):
+                raise LateFixture.after_rows(frame.name, frame.scope, str(below))
+            frame.is_settled = True
         except BaseException:
             self.close(frame)
             raise
-        else:
-            frame.is_settled = True
-            if self._frames[-1] is frame and not self._sandbox.wrote:
-                self._pop()
         finally:
-            while aside:
-                self.push(aside.pop())
+            self._put_back(aside)
+
+    def clear_way(self, frame: Frame, *, is_in_use: Callable[[Frame], bool]) -> bool:
+        """Finish the fixture of *frame* and those below whose rows go earlier; return whether there were any.
+
+        Args:
+            frame: A fixture's frame whose set-up is done.
+            is_in_use: Whether the running test has a fixture's value already, so that it must stay.
+        """
+        doomed: list[Frame] = []
+        below = self._frames[: self._frames.index(frame)] if frame in self._frames else []
+        for other in reversed(below):
+            if not other.is_settled or other.outlives(frame) or is_in_use(other):
+                break
+            doomed.append(other)
+        if doomed:
+            for other in (frame, *doomed):
+                self._finish(other)
+        return bool(doomed)
 
     def close(self, frame: Frame) -> object:
         """Undo *frame*, after finishing what stands above it; return the sandbox's report, None if it is not open."""
@@ -122,28 +139,20 @@ class FrameStack:
                 self._pop()
                 aside.append(top)
         report = self._pop()
-        while aside:
-            self.push(aside.pop())
+        self._put_back(aside)
         return report
 
-    def _make_room(self, frame: Frame, is_in_use: Callable[[Frame], bool]) -> list[Frame]:
-        """Take away what must not be below *frame*; return the frames to put back above it, topmost first."""
+    def _set_aside(self) -> list[Frame]:
+        """Close the frames on top that may have rows later and have none yet; return them, topmost first."""
         aside: list[Frame] = []
-        while self._frames:
-            top = self._frames[-1]
-            verdict = _verdict(top, frame, wrote=top.is_settled or self._sandbox.wrote, in_use=is_in_use(top))
-            if verdict == "stay":
-                break
-            if verdict == "refuse":
-                while aside:
-                    self.push(aside.pop())
-                raise LateFixture.after_rows(frame.name, frame.scope, str(top))
-            if verdict == "finish":
-                self._finish(top)
-            else:
-                self._pop()
-                aside.append(top)
+        while self._frames and not self._frames[-1].is_settled and not self._sandbox.wrote:
+            aside.append(self._frames[-1])
+            self._pop()
         return aside
+
+    def _put_back(self, aside: list[Frame]) -> None:
+        while aside:
+            self.push(aside.pop())
 
     def _finish(self, frame: Frame) -> None:
         if frame.finish is not None:
@@ -154,12 +163,3 @@ class FrameStack:
     def _pop(self) -> object:
         self._frames.pop()
         return self._sandbox.pop()
-
-
-def _verdict(top: Frame, new: Frame, *, wrote: bool, in_use: bool) -> Literal["stay", "aside", "finish", "refuse"]:
-    if not wrote:
-        # A test, or a fixture in the middle of its set-up that asks for another one.
-        return "aside"
-    if top.outlives(new):
-        return "stay"
-    return "finish" if top.is_settled and not in_use else "refuse"
