@@ -22,7 +22,8 @@ class Address:
         user: The role that logs in.
         password: Its password; None where the server asks for none. Never part of ``repr``.
         database: The database.
-        options: Further connection parameters of libpq (``sslmode``, ``sslrootcert``, ...), in order.
+        options: Further connection parameters of libpq (``sslmode``, ``sslrootcert``, ...), in order. Never part of
+            ``repr``: ``sslpassword`` is one of them.
     """
 
     host: str
@@ -30,7 +31,7 @@ class Address:
     user: str = "postgres"
     password: str | None = field(default=None, repr=False)
     database: str = "postgres"
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -86,18 +87,20 @@ class Address:
 
     def url(self, scheme: str = "postgresql") -> str:
         """Return the URL, password included, as libpq, asyncpg and SQLAlchemy's ``make_url`` accept it."""
-        return self._render(scheme, self.password)
+        return self._render(scheme, None if self.password is None else quote(self.password, safe=""))
 
     def __str__(self) -> str:
         """Return the URL with ``***`` for the password: the form for messages."""
-        return self._render("postgresql", None if self.password is None else "***")
+        options = tuple((name, "***" if name == "sslpassword" else value) for name, value in self.options)
+        return replace(self, options=options)._render("postgresql", None if self.password is None else "***")
 
-    def _render(self, scheme: str, password: str | None) -> str:
-        secret = "" if password is None else ":" + (password if password == "***" else quote(password, safe=""))
+    def _render(self, scheme: str, secret: str | None) -> str:
+        """Return the URL with *secret*, quoted already, as the password."""
+        password = "" if secret is None else f":{secret}"
         query = list(self.options)
         netloc = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         if self.is_socket:
             netloc = ""
             query = [("host", self.host), ("port", str(self.port)), *query]
-        tail = "?" + urlencode(query, safe="/") if query else ""
-        return f"{scheme}://{quote(self.user, safe='')}{secret}@{netloc}/{quote(self.database, safe='')}{tail}"
+        tail = "?" + urlencode(query, safe="/*", quote_via=quote) if query else ""
+        return f"{scheme}://{quote(self.user, safe='')}{password}@{netloc}/{quote(self.database, safe='')}{tail}"

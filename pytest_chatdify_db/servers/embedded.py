@@ -7,7 +7,6 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -107,16 +106,16 @@ def _usable(user: RunAs) -> Binaries:
 
 
 def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
-    """Copy the wheel's programs, in their layout, to where *user* can run them; once for each version and path."""
+    """Copy the wheel's programs, in their layout, to where *user* can run them; once for each build."""
     install = binaries.directory.parent
     package = install.parent
-    key = sha256(repr((str(install), (binaries.directory / "postgres").stat().st_mtime_ns)).encode()).hexdigest()[:12]
+    size = (binaries.directory / "postgres").stat().st_size
     for cache in (
         cluster.cache_directory(),
         Path("/var/cache/chatdify-db"),
         Path(f"/var/tmp/chatdify-db-{os.getuid()}"),
     ):
-        home = cache / f"programs-{'.'.join(map(str, binaries.version))}-{key}"
+        home = cache / f"programs-{'.'.join(map(str, binaries.version))}-{size}"
         copy = Binaries(home / package.name / install.name / "bin", binaries.origin)
         draft = home.with_name(f".{home.name}-{token_hex(4)}")
         with suppress(OSError):
@@ -130,7 +129,7 @@ def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
                 if libraries.is_dir():
                     shutil.copytree(libraries, draft / libraries.name, symlinks=True)
                 draft.rename(home)
-            if copy.major:
+            if user.can_reach(copy.directory / "postgres") and copy.major:
                 return copy
         shutil.rmtree(draft, ignore_errors=True)
     return None
