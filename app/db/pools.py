@@ -21,11 +21,32 @@ __all__ = ["LoopLocalQueuePool"]
 _FIRST_CONNECT_POLL_SECONDS: Final = 0.005
 
 
+class _LoopPool(AsyncAdaptedQueuePool):
+    """The connections of one loop."""
+
+    is_closed = False
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if not self.is_closed:
+            super()._do_return_conn(record)
+            return
+        # Sessions that the loop's shutdown closes give their connection back when nobody will come for it.
+        try:
+            record.close()
+        finally:
+            self._dec_overflow()
+
+    def close(self) -> None:
+        """Close the idle connections now, and those in use when they come back."""
+        self.is_closed = True
+        self.dispose()
+
+
 @dataclass(frozen=True, slots=True)
 class _LoopQueue:
     """The connections of one loop, and the suspended generator whose end closes them."""
 
-    pool: AsyncAdaptedQueuePool
+    pool: _LoopPool
     closer: AsyncGenerator[None]
 
 
@@ -51,7 +72,7 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
             return pool._do_get()
         return self._get_first(pool)
 
-    def _get_first(self, pool: AsyncAdaptedQueuePool) -> ConnectionPoolEntry:
+    def _get_first(self, pool: _LoopPool) -> ConnectionPoolEntry:
         """Open connections one at a time until one is there: SQLAlchemy's own lock for this belongs to one loop."""
         while not self._first_connect.acquire(blocking=False):
             await_only(asyncio.sleep(_FIRST_CONNECT_POLL_SECONDS))
@@ -62,7 +83,7 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
         finally:
             self._first_connect.release()
 
-    def _pool_of_running_loop(self) -> AsyncAdaptedQueuePool:
+    def _pool_of_running_loop(self) -> _LoopPool:
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)
         if queue is not None:
@@ -78,8 +99,8 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
         await_only(anext(closer))
         return pool
 
-    def _new_pool(self) -> AsyncAdaptedQueuePool:
-        return AsyncAdaptedQueuePool(
+    def _new_pool(self) -> _LoopPool:
+        return _LoopPool(
             self._creator,
             pool_size=self.size(),
             max_overflow=self._max_overflow,
@@ -94,16 +115,14 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
             dialect=self._dialect,
         )
 
-    async def _close_with_loop(
-        self, loop: asyncio.AbstractEventLoop, pool: AsyncAdaptedQueuePool
-    ) -> AsyncGenerator[None]:
+    async def _close_with_loop(self, loop: asyncio.AbstractEventLoop, pool: _LoopPool) -> AsyncGenerator[None]:
         try:
             yield
         finally:
             with self._queues_lock:
                 if loop in self._queues and self._queues[loop].pool is pool:
                     del self._queues[loop]
-            await greenlet_spawn(pool.dispose)
+            await greenlet_spawn(pool.close)
 
     def dispose(self) -> None:
         """Close the idle connections of the running loop now, those of other loops as soon as these run again."""

@@ -19,7 +19,7 @@ def failure_text() -> str:
     """Return all that a log would show of the error that reading the settings raises."""
     with pytest.raises(ConfigurationError) as caught:
         _ = get_settings().url
-    return "".join(traceback.format_exception(caught.value, capture_locals=True))
+    return "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
 
 
 @pytest.mark.parametrize(

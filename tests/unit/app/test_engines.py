@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import cast
 
 import pytest
-from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -114,7 +112,7 @@ def test_the_replica_has_its_own_url(environment: pytest.MonkeyPatch) -> None:
 
 def test_a_patched_engine_is_used(environment: pytest.MonkeyPatch) -> None:
     """Sessions ask for their engine late: a test may replace ``app.db.session.sync_engine``."""
-    other = cast(Engine, engines.async_engine().sync_engine)
+    other = engines.async_engine().sync_engine
     environment.setattr(app.db.session, "sync_engine", other)
 
     assert SyncSessionLocal().get_bind() is other

@@ -45,6 +45,15 @@ def ran() -> list[str]:
     return []
 
 
+def fail_with(error: Exception) -> Callable[[], None]:
+    """Return a function that raises *error*."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
 class FakeTask:
     """Records what it was sent with, as a Celery task would send it."""
 
@@ -152,7 +161,7 @@ def test_error_in_a_call(session: Session, ran: list[str]) -> None:
     """An error in a call reaches the caller of commit() after the other calls; the data is stored."""
     session.execute(text("CREATE TABLE t (n int)"))
     session.execute(text("INSERT INTO t VALUES (1)"))
-    on_commit(session, {}.__getitem__, "missing")
+    on_commit(session, fail_with(KeyError("missing")))
     on_commit(session, ran.append, "still runs")
     with pytest.raises(KeyError, match="missing"):
         session.commit()
@@ -164,8 +173,8 @@ def test_error_in_a_call(session: Session, ran: list[str]) -> None:
 
 def test_errors_in_several_calls(session: Session) -> None:
     """Several errors come as a group that says the transaction is committed."""
-    on_commit(session, {}.__getitem__, "a")
-    on_commit(session, [].__getitem__, 0)
+    on_commit(session, fail_with(KeyError("a")))
+    on_commit(session, fail_with(IndexError(0)))
 
     with pytest.raises(ExceptionGroup, match="failed; the transaction is committed") as caught:
         session.commit()

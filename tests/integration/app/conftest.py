@@ -1,0 +1,87 @@
+"""Real servers for the tests of the production layer: each is started on loopback, awaited, and stopped by its test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from sqlalchemy.pool import QueuePool
+
+from app.db import create_tables, engines
+
+from .models import Model
+from .servers import Postgres, Workshop
+
+START_SECONDS = 20
+
+
+class _Server(uvicorn.Server):
+    """An uvicorn server that tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@contextmanager
+def _serving(app: Any, options: dict[str, Any]) -> Iterator[str]:
+    server = _Server(uvicorn.Config(app, port=0, log_level="critical", ws="none", **options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert server.listening.wait(START_SECONDS), "uvicorn did not start"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Give ``serve(app, **options) -> base URL``: a real uvicorn for an application, until the end of the test."""
+    with ExitStack() as servers:
+        yield lambda app, **options: servers.enter_context(_serving(app, options))
+
+
+@pytest.fixture
+def tables() -> None:
+    """Create the tables of ``models`` in the test's own transaction or database."""
+    create_tables(Model.metadata)
+
+
+@pytest.fixture
+def no_connection_in_use() -> Iterator[None]:
+    """Check after the test that every connection is back in its pool."""
+    yield
+    for name, engine in engines.existing().items():
+        pool = cast(QueuePool, engine.pool)
+        assert pool.checkedout() == 0, f"{name}: {pool.status()}"
+
+
+@pytest.fixture
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """Give a place to start server processes from; they end with the test."""
+    with Workshop(tmp_path_factory.mktemp("workshop")) as workshop:
+        yield workshop
+
+
+@pytest.fixture(scope="session")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Give a PostgreSQL of these tests' own, with TLS, password log-in and clients' certificates."""
+    with Workshop(tmp_path_factory.mktemp("postgres")) as workshop:
+        yield Postgres.start(workshop)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Give the root of the repository."""
+    return Path(__file__).parents[3]
