@@ -22,6 +22,7 @@ def main(control_fd: int, listener_fd: int) -> int:
     orders = _orders(control)
     try:
         host = Host(listener, control, Address.from_fields(orders["server"]), Identity(**orders["identity"]))
+        host.refuse_dirty_reads(orders["refuse_dirty_reads"])
     except (ConnectError, ServerError) as error:
         control.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
         return 1

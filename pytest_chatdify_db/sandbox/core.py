@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
@@ -284,8 +284,10 @@ class Core:
     def renew(self, reported: dict[str, str]) -> None:
         """Begin again on a new session of the server; the frames that were open are open again, empty."""
         names = [frame.name for frame in self.session.history.frames]
+        refuses = self.session.refuses_dirty_reads
         self.backend = Backend(reported, self._notified)
         self.session = SharedSession(self.backend)
+        self.session.refuses_dirty_reads = refuses
         self.broken = ""
         for name in names:
             self.session.history.push(name)
@@ -303,7 +305,8 @@ class Core:
         wrote = self.session.history.wrote_in_frame
         left = yield from self.session.undo_frame()
         lost, self.after_loss = self.after_loss, ""
-        return {"wrote": wrote, "in_transaction": [client.describe() for client in left], "lost": lost}
+        dirty = [asdict(read) for read in self.session.dirty_reads.take()]
+        return _report(wrote, [client.describe() for client in left], lost, dirty)
 
     def wrote(self) -> Job:
         """Tell whether anything was written in the innermost frame."""
@@ -329,4 +332,11 @@ class Core:
             client.portals.clear()
             self.outside.close_direct(client)
             del self._direct[number]
-        return {"wrote": True, "in_transaction": left, "lost": ""}
+        return _report(True, left)
+
+
+def _report(
+    wrote: bool, in_transaction: list[str], lost: str = "", dirty_reads: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return what the test run is told at the end of a frame."""
+    return {"wrote": wrote, "in_transaction": in_transaction, "lost": lost, "dirty_reads": dirty_reads or []}

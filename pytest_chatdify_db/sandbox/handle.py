@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.sandbox.dirty import DirtyRead
 
 #: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.
 _PATIENCE: Final = 60.0
@@ -41,11 +42,13 @@ class FrameReport:
         wrote: Whether anything was written in it.
         clients_in_transaction: The connections that were left in a transaction, each described in a line.
         lost: Why its isolation was lost on the way, empty if it was not.
+        dirty_reads: What connections of the application have read before another one committed it.
     """
 
     wrote: bool
     clients_in_transaction: tuple[str, ...] = ()
     lost: str = ""
+    dirty_reads: tuple[DirtyRead, ...] = ()
 
 
 class Sandbox:
@@ -62,7 +65,16 @@ class Sandbox:
         os.register_at_fork(after_in_child=self._forget)
 
     @classmethod
-    def start(cls, *, listener: socket.socket, server: Address, user: str, password: str, database: str) -> Self:
+    def start(
+        cls,
+        *,
+        listener: socket.socket,
+        server: Address,
+        user: str,
+        password: str,
+        database: str,
+        refuse_dirty_reads: bool = False,
+    ) -> Self:
         """Start the process and wait until clients can connect.
 
         Args:
@@ -71,6 +83,7 @@ class Sandbox:
             user: The role that clients log in as.
             password: Its password.
             database: What clients call the database.
+            refuse_dirty_reads: Whether a dirty read is an error for the connection that reads. They are reported anyway.
 
         Raises:
             SandboxError: The process cannot be started or cannot reach the server.
@@ -98,7 +111,13 @@ class Sandbox:
         sandbox = cls(process, ours, log)
         identity = {"user": user, "password": password, "database": database}
         try:
-            sandbox._ask({"server": dataclasses.asdict(server), "identity": identity})
+            sandbox._ask(
+                {
+                    "server": dataclasses.asdict(server),
+                    "identity": identity,
+                    "refuse_dirty_reads": refuse_dirty_reads,
+                }
+            )
         except SandboxError:
             sandbox.stop()
             raise
@@ -169,4 +188,9 @@ class Sandbox:
 
 
 def _report(answer: dict[str, Any]) -> FrameReport:
-    return FrameReport(bool(answer["wrote"]), tuple(answer["in_transaction"]), str(answer["lost"]))
+    return FrameReport(
+        bool(answer["wrote"]),
+        tuple(answer["in_transaction"]),
+        str(answer["lost"]),
+        tuple(DirtyRead(**fields) for fields in answer["dirty_reads"]),
+    )

@@ -83,12 +83,19 @@ class Host:
         self._answer({"ready": True})
         self._write(self._control)
 
+    def refuse_dirty_reads(self, refuse: bool) -> None:
+        """Say whether a dirty read is an error for who reads."""
+        self._core.session.refuses_dirty_reads = refuse
+
     # -- The loop
 
     def run(self) -> None:
         """Serve until the test run ends."""
         while self._is_running:
-            for key, mask in self._selector.select(_HEARTBEAT):
+            events = self._selector.select(_HEARTBEAT)
+            if not events and os.getppid() != self._parent:
+                return
+            for key, mask in events:
                 peer: Peer | None = key.data
                 if peer is None:
                     self._accept()
@@ -97,8 +104,6 @@ class Host:
                     self._read(peer)
                 if mask & selectors.EVENT_WRITE:
                     self._write(peer)
-            if os.getppid() != self._parent:
-                return
             self._core.run()
             self._cancel_overdue()
             self._write_all()

@@ -28,6 +28,16 @@ def conflict(owner: str, other: str) -> bytes:
     )
 
 
+def dirty_read(writer: str, table: str, wrote: str) -> bytes:
+    """Refuse to read what another connection has not committed."""
+    return wire.error(
+        "55000",
+        f'dirty read of table "{table}": another connection has written to it and not committed',
+        detail=f"{writer} ran: {' '.join(wrote.split())[:300]}. PostgreSQL would not show its rows here; the sandbox would.",
+        hint="Commit before you send the task or request that reads. --chatdify-db-dirty-reads=warn or off lets it pass.",
+    )
+
+
 def lost(frame: str) -> bytes:
     """Refuse to go on with a transaction that ended with the test it was begun in."""
     return wire.error(

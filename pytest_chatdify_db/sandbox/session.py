@@ -14,6 +14,7 @@ from pytest_chatdify_db.sandbox import catalog, parameters, refusals
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
@@ -41,6 +42,8 @@ class SharedSession:
         self.history = History()
         self.clients: dict[int, Client] = {}
         self.catalog = Catalog()
+        self.dirty_reads = DirtyReads()
+        self.refuses_dirty_reads = False
         self._catalog_is_stale = True
         self._saw_definition = False
         self._took_advisory_lock = False
@@ -70,6 +73,9 @@ class SharedSession:
         """
         if self._catalog_is_stale:
             yield from self._read_catalog()
+        dirty = self.dirty_reads.read(client, statements)
+        if dirty is not None and self.refuses_dirty_reads:
+            return self.fail(client, refusals.dirty_read(self._label(dirty.writer), dirty.table, dirty.wrote))
         transaction = self.begin(client)
         guard = self.protect(client)
         exchange = Exchange()
@@ -128,6 +134,7 @@ class SharedSession:
         for statement in statements:
             if statement.kind in _WRITES or not self.catalog.writing.isdisjoint(statement.calls):
                 self.history.wrote(client.number)
+                self.dirty_reads.wrote(client, statement)
             elif statement.kind is Kind.DECLARE:
                 client.cursors.add(statement.name.encode())
                 self.history.opened_cursor(client.number)
@@ -200,6 +207,7 @@ class SharedSession:
 
     def _end(self, client: Client) -> None:
         client.transaction = None
+        self.dirty_reads.ended(client)
         self.close_portals(client)
 
     def _has_deferred(self, transaction: Transaction) -> bool:

@@ -1,0 +1,116 @@
+"""Dirty reads: what a client sees here and would not see from PostgreSQL, since it is not committed yet.
+
+The rule: only connections of the application count, as readers and as writers; and only a statement that names a table in
+which another one's open transaction has written. The first such read of each pair and table is noted, no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.sql import Statement
+
+#: What the application name of a connection begins with that belongs to the test itself, not to the application.
+TEST_APPLICATION: Final = "pytest"
+
+_NAME: Final = r'(?:"[^"]+"|[a-z_\x80-\xff][\w$\x80-\xff]*)'
+_TARGET = re.compile(
+    rf"\b(?:insert\s+into|update(?:\s+only)?|delete\s+from(?:\s+only)?|merge\s+into|copy)\s+({_NAME}(?:\s*\.\s*{_NAME})*)",
+    re.IGNORECASE,
+)
+_WORD = re.compile(rf"{_NAME}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyRead:
+    """One client has read what another has not committed.
+
+    Args:
+        reader: The number of the connection that read.
+        writer: The number of the one that had written.
+        read: The statement that read.
+        wrote: The statement that had written.
+        table: The table.
+    """
+
+    reader: int
+    writer: int
+    read: str
+    wrote: str
+    table: str
+
+
+def written_by(statement: Statement) -> frozenset[str]:
+    """Return the tables that *statement* names as the target of a change, without their schemas."""
+    return _targets(statement.text) if len(statement.text) <= 4_096 else _targets(statement.text[:4_096])
+
+
+@lru_cache(maxsize=1_024)
+def _targets(text: str) -> frozenset[str]:
+    return frozenset(_folded(match.rpartition(".")[2].strip()) for match in _TARGET.findall(text))
+
+
+@lru_cache(maxsize=1_024)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_folded(word) for word in _WORD.findall(text))
+
+
+def _folded(name: str) -> str:
+    return name.strip('"') if name.startswith('"') else name.lower()
+
+
+class DirtyReads:
+    """The uncommitted writes of a test, and the reads that should not have seen them."""
+
+    def __init__(self) -> None:
+        self.found: list[DirtyRead] = []
+        self._seen: set[tuple[int, int, str]] = set()
+        self._open: dict[int, dict[str, str]] = {}  # by writer: the last statement that wrote to each table
+
+    def wrote(self, client: Client, statement: Statement) -> None:
+        """Note a write inside a transaction that the client began itself."""
+        if client.in_transaction and not _is_of_the_test(client):
+            for table in written_by(statement):
+                self._open.setdefault(client.number, {})[table] = statement.text
+
+    def ended(self, client: Client) -> None:
+        """Note that the client has nothing uncommitted any more."""
+        self._open.pop(client.number, None)
+
+    def read(self, client: Client, statements: Iterable[Statement]) -> DirtyRead | None:
+        """Return the dirty read that *statements* would be, None if they are none or it is known already."""
+        if not self._open or _is_of_the_test(client):
+            return None
+        for statement in statements:
+            for writer, tables in self._open.items():
+                if writer == client.number or not statement.reads_data:
+                    continue
+                for table in tables.keys() & _words(statement.text[:4_096]):
+                    key = (client.number, writer, table)
+                    if key not in self._seen and not _only_inserts(statement, table):
+                        self._seen.add(key)
+                        dirty = DirtyRead(client.number, writer, statement.text, tables[table], table)
+                        self.found.append(dirty)
+                        return dirty
+        return None
+
+    def take(self) -> list[DirtyRead]:
+        """Return what was found, and begin anew."""
+        found, self.found = self.found, []
+        self._seen.clear()
+        self._open.clear()
+        return found
+
+
+def _only_inserts(statement: Statement, table: str) -> bool:
+    """Return whether *statement* only adds rows to *table*: that reads nothing of it."""
+    return statement.text.lstrip()[:6].lower() == "insert" and table in written_by(statement)
+
+
+def _is_of_the_test(client: Client) -> bool:
+    return client.parameters.effective.get("application_name", "").startswith(TEST_APPLICATION)
