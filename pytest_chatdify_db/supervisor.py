@@ -76,7 +76,8 @@ def clean(job: Job) -> None:
 def clean_jobs(directory: Path) -> None:
     """Do what the supervisors of the run in *directory* left undone."""
     for path in sorted(directory.glob(f"*{JOB_SUFFIX}")):
-        with suppress(OSError, ValueError, KeyError):
+        # One that was never written to its end names nothing that exists.
+        with suppress(OSError, ValueError, KeyError, TypeError):
             clean(json.loads(path.read_text()))
 
 
@@ -216,16 +217,14 @@ def _remove_container(name: str, engine: str) -> None:
         return
     from http.client import HTTPConnection, HTTPException
 
-    if scheme == "unix":
-        import socket
-
-        connection = HTTPConnection("localhost", timeout=60)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(60)
-        connection.sock.connect(place)
-    else:
-        connection = HTTPConnection(place.rstrip("/"), timeout=60)
+    connection = HTTPConnection(place.rstrip("/") if scheme != "unix" else "localhost", timeout=60)
     try:
+        if scheme == "unix":
+            import socket
+
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(60)
+            connection.sock.connect(place)
         connection.request("DELETE", f"/containers/{name}?force=1&v=1")
         connection.getresponse().read()
     except HTTPException:
