@@ -75,6 +75,7 @@ class Core:
         self.broken = ""
         self.after_loss = ""
         self._direct: dict[int, DirectSession] = {}
+        self._changed = False  # by a client that had a session of its own and is gone
         self._queue: deque[Task] = deque()
         self._queued: set[int] = set()
         self._job: Job | None = None
@@ -106,7 +107,9 @@ class Core:
         """Note that a client has gone."""
         client.stage = Stage.ENDED
         client.units.clear()
-        if self._direct.pop(client.number, None) is not None:
+        direct = self._direct.pop(client.number, None)
+        if direct is not None:
+            self._changed |= direct.changed
             self.outside.close_direct(client)
         if client.number in self.session.clients and not self.broken:
             self._queue.append(Task(lambda: self._forget(client)))
@@ -323,16 +326,18 @@ class Core:
         """Close the clients' own sessions and have them share again; report who was in a transaction."""
         yield from ()
         self.is_direct = False
+        changed, self._changed = self._changed, False
         left = []
         for number, direct in list(self._direct.items()):
             client = direct.client
+            changed |= direct.changed
             if direct.status != "I":
                 left.append(client.describe())
                 client.transaction = Transaction(number, failed=True, lost=frame)
             client.portals.clear()
             self.outside.close_direct(client)
             del self._direct[number]
-        return _report(True, left)
+        return _report(changed, left)
 
 
 def _report(

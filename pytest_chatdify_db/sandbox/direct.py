@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from struct import Struct
+from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import parameters, sql
@@ -25,8 +26,19 @@ from pytest_chatdify_db.sandbox.client import (
     Prepared,
 )
 from pytest_chatdify_db.sandbox.relay import own_words
+from pytest_chatdify_db.sandbox.sql import Statement
 
 _HEADER = Struct("!i")
+
+#: Kinds of statement that leave the data of a database as it is.
+_HARMLESS: Final = frozenset(sql.Kind) - {
+    sql.Kind.WRITE,
+    sql.Kind.COPY_IN,
+    sql.Kind.EXECUTE,
+    sql.Kind.PREPARE,
+    sql.Kind.PREPARE_TRANSACTION,
+}
+_SEQUENCES: Final = frozenset({"nextval", "setval"})
 
 
 class DirectSession:
@@ -35,12 +47,20 @@ class DirectSession:
     Args:
         client: The client.
         reported: The parameters that the session reported when it began.
+        writing: Names of functions that change data.
+
+    Attributes:
+        out: Bytes for the server.
+        status: The transaction status it reported last.
+        changed: Whether the client has, or may have, changed the database. Sequences count.
     """
 
-    def __init__(self, client: Client, reported: Mapping[str, str]) -> None:
+    def __init__(self, client: Client, reported: Mapping[str, str], writing: frozenset[str] = frozenset()) -> None:
         self.client = client
         self.out = bytearray()
         self.status = "I"
+        self.changed = False
+        self._writing = writing
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
         self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
@@ -84,6 +104,7 @@ class DirectSession:
     def _parse(self, body: bytes) -> bytes:
         name, prepared = self.client.prepare(body)
         self.client.statements[name] = prepared
+        self._see(prepared.statement)
         self._note(prepared)
         self._parses.append(None)
         return prepared.parse
@@ -95,9 +116,17 @@ class DirectSession:
             return b"", self.client.prefix + name if name else b""
         if prepared in self._prepared if prepared.name else prepared is self._unnamed:
             return b"", prepared.name
+        self._see(prepared.statement)
         self._note(prepared)
         self._parses.append(prepared)
         return prepared.parse, prepared.name
+
+    def _see(self, statement: Statement | None) -> None:
+        """Note whether *statement* leaves the database as it is; it was prepared or sent, so it may be executed."""
+        if statement is None or statement.kind not in _HARMLESS:
+            self.changed = True
+        elif statement.calls and not (self._writing | _SEQUENCES).isdisjoint(statement.calls):
+            self.changed = True
 
     def _note(self, prepared: Prepared) -> None:
         if prepared.name:
@@ -110,6 +139,8 @@ class DirectSession:
         self.client.statements.pop(b"", None)
         self.client.last_sql = text[:2_000].decode("utf-8", "replace")
         statements = sql.parse(text)
+        for statement in statements:
+            self._see(statement)
         if any(statement.kind in NAMING for statement in statements):
             client = self.client
             parts = (s.renamed(client.server_name(s.name)) if s.kind in NAMING else s.text for s in statements)

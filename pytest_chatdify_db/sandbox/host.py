@@ -243,7 +243,7 @@ class Host:
             connection = connect(address)
         except (ConnectError, ServerError) as error:
             raise Unavailable(str(error)) from error
-        direct = DirectSession(client, connection.parameters)
+        direct = DirectSession(client, connection.parameters, self._core.session.catalog.writing)
         peer = Peer(
             connection.detach(),
             direct.out,

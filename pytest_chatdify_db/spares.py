@@ -1,0 +1,112 @@
+"""Databases for the tests that have one of their own: cloned ahead while tests run, and kept if a test changed nothing.
+
+The rule: a test never waits for what could have been done before it or can be done after it. One thread clones and drops;
+how many clones it keeps ready follows from demand, and is bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from pytest_chatdify_db import templates
+from pytest_chatdify_db.errors import TemplateFailed
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.servers.base import Server
+
+#: How many clones are kept ready at most. Each is as large as the template.
+MOST: Final = 4
+
+
+class Spares:
+    """Clones of a template, for one worker.
+
+    Args:
+        server: Where.
+        template: What they are clones of.
+        new_name: Returns a new name for each.
+    """
+
+    def __init__(self, server: Server, template: str, new_name: Callable[[], str]) -> None:
+        self._server = server
+        self._template = template
+        self._new_name = new_name
+        self._ready: deque[Address] = deque()
+        self._used: deque[str] = deque()
+        self._wanted = 1
+        self._pending = 0
+        self._is_closed = False
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> Address:
+        """Return a database that is like the template.
+
+        Raises:
+            TemplateFailed: The server refuses to make one.
+        """
+        with self._change:
+            self._start()
+            if not self._ready and self._pending:
+                self._wanted = min(self._wanted + 1, MOST)
+                self._change.wait_for(lambda: self._ready or not self._pending)
+            taken = self._ready.popleft() if self._ready else None
+            self._change.notify_all()
+        return taken or self._clone()
+
+    def give_back(self, database: Address, *, changed: bool) -> None:
+        """Take a database back, to be used again unless it was *changed*."""
+        with self._change:
+            if changed:
+                self._used.append(database.database)
+            else:
+                self._ready.appendleft(database)
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Drop the clones, where the server outlives the run, and end the thread."""
+        with self._change:
+            self._is_closed = True
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if not self._server.is_managed:
+            for name in [*(database.database for database in self._ready), *self._used]:
+                templates.drop(self._server, name)
+        self._ready.clear()
+        self._used.clear()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="chatdify-db-spares", daemon=True)
+            self._thread.start()
+
+    def _clone(self) -> Address:
+        return templates.clone(self._server, self._template, self._new_name())
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._is_closed or self._used or len(self._ready) < self._wanted)
+                if self._is_closed:
+                    return
+                clones = len(self._ready) < self._wanted
+                used = None if clones else self._used.popleft()
+                self._pending = int(clones)
+            made: Address | None = None
+            try:
+                if used is not None:
+                    templates.drop(self._server, used)
+                else:
+                    made = self._clone()
+            except TemplateFailed:
+                # Whoever takes the next one tries by itself, and gets the error where it can be reported.
+                with self._change:
+                    self._wanted = 0
+            with self._change:
+                self._pending = 0
+                if made is not None:
+                    self._ready.append(made)
+                self._change.notify_all()
