@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from app.main import app
 from app.models import Account, Conversation, Message, Status
 
 HELLO = {"external_id": "wa-1", "person": "Cleo", "text": "Hello"}
@@ -55,3 +56,11 @@ async def test_the_application_is_healthy(client: httpx.AsyncClient) -> None:
 
     assert response.status_code == 200
     assert response.json()["database"] == "ok"
+
+
+async def test_the_application_starts_and_stops(client: httpx.AsyncClient) -> None:
+    """Its end closes the connections of production's own pools, which a test may use again afterwards."""
+    async with app.router.lifespan_context(app):
+        await client.get("/health")
+
+    assert (await client.get("/health")).status_code == 200

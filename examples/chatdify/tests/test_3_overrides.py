@@ -37,7 +37,7 @@ async def test_somebody_is_logged_in(
 async def test_the_request_shares_the_session_of_the_test(
     client: httpx.AsyncClient, session: AsyncSession, override_dependencies: OverrideDependencies
 ) -> None:
-    """Who wants the request to use the very session of the test overrides ``get_session``: nothing need be committed."""
+    """With ``get_session`` overridden the request uses the very session of the test: nothing need be committed."""
     session.add(Account("Ann", api_key="secret"))
     await session.flush()
     override_dependencies(app, {get_session: lambda: session})

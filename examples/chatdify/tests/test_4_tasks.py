@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from celery import chain
 from sqlalchemy import func, select
@@ -54,15 +56,7 @@ def test_a_retry(
 ) -> None:
     """The model is away twice, and the third attempt succeeds; ``propagates=False`` lets Celery do its retries."""
     celery_eager(celery_app, propagates=False)
-    outcomes = iter([bot.BotUnavailable(), bot.BotUnavailable(), "Hello again"])
-
-    def reply(text: str) -> str:
-        outcome = next(outcomes)
-        if isinstance(outcome, bot.BotUnavailable):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr(bot, "reply", reply)
+    monkeypatch.setattr(bot, "reply", Mock(side_effect=[bot.BotUnavailable, bot.BotUnavailable, "Hello again"]))
     result = answer_message.delay(message.id)
 
     assert result.state == "SUCCESS"
@@ -75,11 +69,7 @@ def test_a_failure_leaves_nothing_half_done(
 ) -> None:
     """When the model stays away the task fails for good, and the message still waits."""
     celery_eager(celery_app, propagates=False)
-
-    def reply(text: str) -> str:
-        raise bot.BotUnavailable
-
-    monkeypatch.setattr(bot, "reply", reply)
+    monkeypatch.setattr(bot, "reply", Mock(side_effect=bot.BotUnavailable))
     result = answer_message.delay(message.id)
 
     assert result.state == "FAILURE"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +13,7 @@ from pytest_chatdify_db import CountQueries
 
 
 @pytest.fixture(scope="module", autouse=True)
-def busy_account() -> Iterator[int]:
+def busy_account() -> int:
     """An account with three conversations of four messages each."""
     with get_sync_session() as session:
         account = Account("Busy", api_key="busy")
@@ -24,7 +22,7 @@ def busy_account() -> Iterator[int]:
         for person in ("Cleo", "Dan", "Eve"):
             conversation = Conversation(account.id, person)
             session.add_all(Message(f"{person}-{n}", f"Message {n}", conversation=conversation) for n in range(4))
-    yield account.id
+    return account.id
 
 
 def test_a_test_changes_the_shared_data(sync_session: Session) -> None:
