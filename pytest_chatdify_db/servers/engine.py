@@ -48,7 +48,8 @@ def require(engine: str) -> None:
     except FileNotFoundError:
         raise ServerUnavailable.no_engine(engine, "there is no such socket") from None
     except (OSError, HTTPException) as error:
-        raise ServerUnavailable.no_engine(engine, str(getattr(error, "strerror", None) or error).lower()) from None
+        cause = str(getattr(error, "strerror", None) or error).strip().lower()
+        raise ServerUnavailable.no_engine(engine, cause) from None
     finally:
         connection.close()
 

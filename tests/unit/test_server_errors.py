@@ -56,7 +56,7 @@ To fix this, either:
 chatdify-db found no PostgreSQL programs to run a server with.
 Cause:
   /opt/pg/bin: does not run
-  /root/pg/bin: no way
+  /root/pg/bin: out of reach
 Tried:
   - on PATH
   - in /usr
