@@ -2,6 +2,7 @@
 
 The plugin is loaded by its entry point, ``pytest -p chatdify_db``. This package gives the types of its fixtures, for
 annotations. They are loaded when they are first asked for, because this module is imported before every other one.
+There is no assertion in the package that pytest could rewrite: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

@@ -82,11 +82,11 @@ def _must_work(config: pytest.Config) -> bool:
 
 def _register_companions(config: pytest.Config) -> None:
     plugins = config.pluginmanager
-    if plugins.hasplugin("asyncio"):
+    if state.has_plugin(config, "pytest_asyncio.plugin"):
         from pytest_chatdify_db.fixtures import asyncio_loops
 
         plugins.register(asyncio_loops, "chatdify_db_asyncio")
-    if plugins.hasplugin("anyio"):
+    if state.has_plugin(config, "anyio.pytest_plugin"):
         from pytest_chatdify_db.fixtures import anyio_loop
 
         plugins.register(anyio_loop, "chatdify_db_anyio")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.servers.base import Server
 
 ProgressCallback = Callable[[str], None]
+
+_FOREIGN_SERVER: Final = "foreign-server.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,21 @@ class Lifecycle:
             directory = self._run_directory
             self._run = Run.create() if directory is None else Run.attach(directory)
             self._resources.callback(self._run.close)
+            if self._run.is_owner:
+                self._resources.callback(_drop_databases, self._run)
         return self._run
 
-    def start_server(self, progress: ProgressCallback) -> Server:
-        """Start, or attach to, the server that the options name."""
+    def start_server(self, progress: ProgressCallback, choice: str | None = None) -> Server:
+        """Start, or attach to, the server of the run.
+
+        Args:
+            progress: Takes the steps.
+            choice: What the option ``server`` may be; default is what it is.
+        """
         from pytest_chatdify_db import servers
 
-        return servers.start(self.options.server, image=self.options.image, run=self.run, progress=progress)
+        choice = choice or self.options.server
+        return servers.start(choice, image=self.options.image, run=self.run, progress=progress)
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
@@ -131,6 +141,9 @@ class Lifecycle:
         from pytest_chatdify_db.sandbox.handle import Sandbox
 
         self._check_redirect()
+        if not server.is_managed:
+            # It outlives the run: the process that owns the run drops all that the run made on it, and nothing else.
+            self.run.write(_FOREIGN_SERVER, server.to_json())
         fingerprint = naming.fingerprint([server.version, *tables.describe(schema.metadatas, schema.seed)])
         template = templates.ensure(
             server,
@@ -140,8 +153,6 @@ class Lifecycle:
             progress=progress,
         )
         database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
-        if not server.is_managed:
-            self._resources.callback(templates.drop, server, database.database)
         address = self.redirect.address
         with _sandbox_failures():
             sandbox = Sandbox.start(
@@ -219,6 +230,15 @@ class Lifecycle:
 def first_line(error: ChatdifyDBError) -> str:
     """Return what failed, without cause and ways out: for the tests after the first one."""
     return str(error).partition("\n")[0]
+
+
+def _drop_databases(run: Run) -> None:
+    """Drop the databases that the run made on a server that the plugin did not start."""
+    from pytest_chatdify_db import templates
+    from pytest_chatdify_db.servers.base import Server
+
+    with suppress(FileNotFoundError):
+        templates.drop_all(Server.from_json((run.directory / _FOREIGN_SERVER).read_text()), run)
 
 
 @contextmanager

@@ -159,7 +159,10 @@ def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
     progress("starting PostgreSQL")
     state.of(request.config).progress = progress
     server = request.getfixturevalue("chatdify_db_server")
-    return state.of(request.config).lifecycle.start(server, schema, progress)
+    lifecycle = state.of(request.config).lifecycle
+    if isinstance(server, str):
+        server = lifecycle.start_server(progress, server)
+    return lifecycle.start(server, schema, progress)
 
 
 # Messages ---------------------------------------------------------------------------------------------------------

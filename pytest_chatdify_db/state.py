@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -34,3 +35,9 @@ KEY = pytest.StashKey[State]()
 def of(config: pytest.Config) -> State:
     """Return the state that belongs to *config*."""
     return config.stash[KEY]
+
+
+def has_plugin(config: pytest.Config, module: str) -> bool:
+    """Whether *module* is loaded as a plugin, under whatever name: a plugin's name depends on how it was asked for."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and config.pluginmanager.is_registered(loaded)

@@ -19,7 +19,7 @@ def is_controller(config: pytest.Config) -> bool:
     """Whether *config* is that of the process that distributes tests to workers."""
     return (
         not hasattr(config, "workerinput")
-        and config.pluginmanager.hasplugin("xdist")
+        and state.has_plugin(config, "xdist.plugin")
         and getattr(config.option, "dist", "no") != "no"
     )
 

@@ -1,0 +1,5 @@
+"""The root of all tests: only what pytest allows nowhere else."""
+
+from __future__ import annotations
+
+pytest_plugins = ["pytester"]

@@ -1,0 +1,99 @@
+"""A mini-project for tests of the plugin: files written, pytest run on them in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+# pytester gives every test a home of its own; initialising a data directory again for each would take seconds.
+_CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+
+_INI = """
+[pytest]
+filterwarnings =
+    error
+    ignore:The configuration option "asyncio_default_fixture_loop_scope" is unset
+"""
+
+_MODELS = """
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+
+
+class Item(Base):
+    __tablename__ = "item"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
+"""
+
+_STORE = """
+from sqlalchemy import select
+
+from app.db import get_sync_session
+from models import Item
+
+
+def add(name):
+    with get_sync_session() as session:
+        session.add(Item(name=name))
+
+
+def names():
+    with get_sync_session() as session:
+        return sorted(session.execute(select(Item.name)).scalars())
+"""
+
+
+class Project:
+    """A project under test, in a directory of its own.
+
+    Args:
+        pytester: What runs it.
+    """
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.write("pytest.ini", _INI)
+
+    def write(self, path: str, text: str) -> Path:
+        """Write the file *path* with *text*, indented or not."""
+        file = self.pytester.path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text))
+        return file
+
+    def write_models(self) -> None:
+        """Write ``models.Item``, and ``store`` with ``add(name)`` and ``names()`` on sync sessions."""
+        self.write("models.py", _MODELS)
+        self.write("store.py", _STORE)
+
+    def run(self, *args: str, server: str | None = "embedded", plugins: str = "pytest_asyncio.plugin") -> pytest.RunResult:
+        """Run pytest on the project in a process of its own.
+
+        Args:
+            args: Further arguments.
+            server: The option ``--chatdify-db-server``; None to leave it out.
+            plugins: Names of the plugins to load beside this one.
+        """
+        chosen = [] if server is None else [f"--chatdify-db-server={server}"]
+        loaded = [argument for name in ["chatdify_db", *plugins.split()] for argument in ("-p", name)]
+        if "pytest_asyncio.plugin" in plugins.split():
+            chosen += ["-o", "asyncio_default_fixture_loop_scope=function"]
+        return self.pytester.runpytest_subprocess(*loaded, *chosen, *args)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A mini-project; options and plugins of the surrounding run do not reach it."""
+    for name in [name for name in os.environ if name.startswith("CHATDIFY_DB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", _CACHE)
+    return Project(pytester)
