@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from app.db import get_async_session as get_async_db
     from app.db import get_session as get_db
     from app.db.legacy import SessionLocal
-    from app.db.legacy import SessionLocal as get_session
+
+    get_session = SessionLocal
 
 __all__ = [
     "SessionLocal",

@@ -44,7 +44,9 @@ def _own_convention(metadata: MetaData) -> dict[Any, Any]:
 
 
 class Base(AsyncAttrs, MappedAsDataclass, DeclarativeBase, eq=False, repr=False):
-    """Base of all models::
+    """Base of all models.
+
+    A model is declared so::
 
         class MyModel(Base):
             __tablename__ = "my_table"

@@ -172,7 +172,7 @@ def _sync_half(engine: Engine | AsyncEngine) -> Engine:
 
 def _forget_parent() -> None:
     """In a forked child: leave the parent's connections alone and start with empty pools."""
-    global _lock
+    global _lock  # noqa: PLW0603 - the parent's may be held, by a thread that does not exist here
     _lock = threading.RLock()
     for engine in map(_sync_half, _engines.values()):
         _inherited.append(engine.pool)

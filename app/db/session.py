@@ -101,7 +101,9 @@ _AsyncReplicaSessionLocal: async_sessionmaker[AsyncSession] = async_sessionmaker
 
 @asynccontextmanager
 async def get_async_session() -> AsyncIterator[AsyncSession]:
-    """Give an ``AsyncSession`` for a block of code::
+    """Give an ``AsyncSession`` for a block of code.
+
+    It is used so::
 
         async with get_async_session() as session:
             session.add(order)
@@ -119,7 +121,9 @@ async def get_async_session() -> AsyncIterator[AsyncSession]:
 
 @contextmanager
 def get_sync_session() -> Iterator[Session]:
-    """Give a ``Session`` for a Celery task or any other synchronous block of code::
+    """Give a ``Session`` for a Celery task or any other synchronous block of code.
+
+    It is used so::
 
         with get_sync_session() as session:
             session.add(order)

@@ -103,7 +103,7 @@ def import_models() -> list[ModuleType]:
     return [importlib.import_module(name) for name in names if name and (name != default or _exists(name))]
 
 
-async def check_database(timeout: float = 1.0) -> float:
+async def check_database(timeout: float = 1.0) -> float:  # noqa: ASYNC109 - the limit is part of the question
     """Connect, or take a connection from the pool, and run ``SELECT 1``: for readiness checks.
 
     Args:

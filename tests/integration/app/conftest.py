@@ -63,21 +63,21 @@ def no_connection_in_use() -> Iterator[None]:
     """Check after the test that every connection is back in its pool."""
     yield
     for name, engine in engines.existing().items():
-        pool = cast(QueuePool, engine.pool)
+        pool = cast("QueuePool", engine.pool)
         assert pool.checkedout() == 0, f"{name}: {pool.status()}"
 
 
 @pytest.fixture
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+def workshop() -> Iterator[Workshop]:
     """Give a place to start server processes from; they end with the test."""
-    with Workshop(tmp_path_factory.mktemp("workshop")) as workshop:
+    with Workshop() as workshop:
         yield workshop
 
 
 @pytest.fixture(scope="session")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def own_postgres() -> Iterator[Postgres]:
     """Give a PostgreSQL of these tests' own, with TLS, password log-in and clients' certificates."""
-    with Workshop(tmp_path_factory.mktemp("postgres")) as workshop:
+    with Workshop() as workshop:
         yield Postgres.start(workshop)
 
 

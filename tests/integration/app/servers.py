@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,21 +23,19 @@ POLL_SECONDS = 0.02
 
 
 class Workshop:
-    """A directory, and the processes started in it; leaving the ``with`` block ends them.
+    """A directory, and the processes started in it; leaving the ``with`` block ends and removes them.
 
-    Args:
-        directory: Where their files and logs go.
+    PostgreSQL and PgBouncer refuse to run as root and must then reach their files as another user, to whom pytest's
+    own directories are closed.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="app-tests-"))
         self._processes: list[subprocess.Popen[bytes]] = []
-        # PostgreSQL and PgBouncer refuse to run as root, and must then reach their files as another user.
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
-            for path in (directory, *directory.parents[:2]):
-                path.chmod(0o755)
-            shutil.chown(directory, self.user)
+            self.directory.chmod(0o755)
+        self.hand_over(self.directory)
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +51,7 @@ class Workshop:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(
         self,
@@ -89,10 +89,20 @@ class Workshop:
             time.sleep(POLL_SECONDS)
         return process
 
-    def run(self, *command: str | Path) -> None:
-        """Run *command* to its end as the servers' user."""
+    def run(self, *command: str | Path, as_server_user: bool = False) -> None:
+        """Run *command* to its end.
+
+        Args:
+            *command: Program and arguments.
+            as_server_user: Whether it must not run as root.
+        """
         done = subprocess.run(
-            list(map(str, command)), user=self.user, cwd=self.directory, capture_output=True, text=True, check=False
+            list(map(str, command)),
+            user=self.user if as_server_user else None,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -101,9 +111,13 @@ class Workshop:
         path = self.directory / name
         path.write_text(text, encoding="utf-8")
         path.chmod(mode)
+        self.hand_over(path)
+        return path
+
+    def hand_over(self, path: Path) -> None:
+        """Make *path* the servers' user's own."""
         if self.user:
             shutil.chown(path, self.user)
-        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +143,7 @@ class Postgres:
         data = workshop.directory / "data"
         workshop.run(
             binaries / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", words,
-            "--no-sync", "-E", "UTF8",
+            "--no-sync", "-E", "UTF8", as_server_user=True,
         )  # fmt: skip
         _make_certificates(workshop)
         access = workshop.write(
@@ -254,3 +268,4 @@ def _make_certificates(workshop: Workshop) -> None:
             openssl, "x509", "-req", "-days", "2", "-in", path(f"{name}.csr"), "-CA", path("ca.crt"),
             "-CAkey", path("ca.key"), "-CAcreateserial", "-extfile", names, "-out", path(f"{name}.crt"),
         )  # fmt: skip
+    workshop.hand_over(path("server.key"))

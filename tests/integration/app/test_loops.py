@@ -42,7 +42,7 @@ def opened() -> Iterator[list[object]]:
 
 def pool() -> LoopLocalQueuePool:
     """Return the engine's pool."""
-    return cast(LoopLocalQueuePool, async_engine.pool)
+    return cast("LoopLocalQueuePool", async_engine.pool)
 
 
 async def query() -> int:
@@ -128,7 +128,7 @@ def test_dispose_reaches_other_loops() -> None:
         gc.collect()
 
         async def until_closed() -> None:
-            while _backends():
+            while _backends():  # noqa: ASYNC110 - only the server knows
                 await asyncio.sleep(0.01)
 
         first.run(asyncio.wait_for(until_closed(), 20))

@@ -1,6 +1,6 @@
 """get_session behind a real HTTP server: the answer is sent when the transaction is over, whatever its outcome."""
 
-# ruff: noqa: B008 - Depends() in a default is how FastAPI is used
+# ruff: noqa: B008, FAST002 - the documented form of a dependency
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Tables and health: created by many at once, in any schema, without stopping the event loop; checks that end in time."""
+"""Tables and health: created by many at once, in any schema, by either driver; checks that end in time."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_no_table_at_all(create: object) -> None:
 
 def test_the_warning_points_at_the_caller() -> None:
     """The warning about missing tables names the line that called."""
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="no table is defined") as caught:
         create_tables(MetaData())
 
     assert caught[0].filename == __file__

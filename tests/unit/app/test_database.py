@@ -53,7 +53,7 @@ def test_star_import(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("DATABASE_URL", "postgresql://u:p@127.0.0.1:1/db")
     namespace: dict[str, object] = {}
     with pytest.deprecated_call():
-        exec("from app.database import *", namespace)  # noqa: S102
+        exec("from app.database import *", namespace)
 
     assert set(app.database.__all__) <= set(namespace)
     assert set(app.database.__all__) <= set(dir(app.database))

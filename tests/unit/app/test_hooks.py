@@ -187,7 +187,7 @@ def test_coroutine_function_on_a_synchronous_session(session: Session) -> None:
 
     async def notify() -> None: ...
 
-    with pytest.raises(TypeError, match="cannot await .*notify for a synchronous session; pass a function"):
+    with pytest.raises(TypeError, match=r"cannot await .*notify for a synchronous session; pass a function"):
         on_commit(session, notify)
 
 
