@@ -1,0 +1,137 @@
+"""Dependencies point one way. Each module is in one room, and imports from its own room or the rooms above it."""
+
+from __future__ import annotations
+
+import sys
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+from typing import Final
+
+import pytest
+
+from tests.imports import imports_of, inner_imports_of, modules, outer_imports_of
+
+_P: Final = "pytest_chatdify_db"
+
+# The production layer, top to bottom.
+_LAYER: Final = {
+    "words of the layer": ("app.db.errors", "app.db.urls"),
+    "settings of the layer": ("app.config",),
+    "parts of the layer": ("app.db.base", "app.db.dependencies", "app.db.guard", "app.db.hooks", "app.db.pools"),
+    "engines": ("app.db.engines",),
+    "sessions": ("app.db.session", "app.db.legacy"),
+    "utilities": ("app.db.utils",),
+    "doors of the layer": ("app.db", "app.database"),
+}
+# The plugin, top to bottom. It stands below the layer: fixtures use production's own sessions.
+_PLUGIN: Final = {
+    "words": tuple(f"{_P}.{name}" for name in ("errors", "mistakes", "naming", "settings", "markers")),
+    "protocol": (f"{_P}.postgres", f"{_P}.postgres.*"),
+    "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
+    "servers": (
+        *(f"{_P}.{name}" for name in ("supervisor", "run", "admin", "templates", "spares", "sequences")),
+        f"{_P}.servers",
+        f"{_P}.servers.*",
+    ),
+    "schema": (f"{_P}.schema",),
+    "course of a run": tuple(f"{_P}.{name}" for name in ("redirect", "scopes", "lifecycle")),
+    "pytest shell": (
+        *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "lifetimes", "entry")),
+        f"{_P}.fixtures",
+        f"{_P}.fixtures.*",
+    ),
+    "surface": (f"{_P}.plugin", _P),
+}
+ROOMS: Final = {**_LAYER, **_PLUGIN}
+
+# Modules that think and do no I/O: they can be tested with values in memory.
+PURE: Final = (
+    *_PLUGIN["words"],
+    *(f"{_P}.postgres.{name}" for name in ("address", "auth", "wire")),
+    f"{_P}.sandbox.*",
+    "app.db.errors",
+    "app.db.urls",
+)
+SHELL: Final = (f"{_P}.sandbox.host", f"{_P}.sandbox.handle", f"{_P}.sandbox.__main__")
+IO: Final = frozenset(
+    "asyncio fcntl http io multiprocessing os pathlib select selectors signal socket ssl subprocess tempfile threading "
+    "time".split()
+)
+IO_ALLOWED: Final = {(f"{_P}.postgres.auth", "os")}  # random bytes for a log-in
+
+
+def _fits(module: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
+
+
+EVERY_MODULE: Final = sorted(modules())
+PURE_MODULES: Final = [module for module in EVERY_MODULE if _fits(module, PURE) and module not in SHELL]
+
+
+def rooms_of(module: str) -> list[str]:
+    """Return the rooms whose patterns fit *module*."""
+    return [room for room, patterns in ROOMS.items() if _fits(module, patterns)]
+
+
+@pytest.mark.parametrize("module", EVERY_MODULE)
+def test_a_module_is_in_one_room(module: str) -> None:
+    """A new module is given its place in the order, here, before it is used."""
+    assert len(rooms_of(module)) == 1
+
+
+@pytest.mark.parametrize("module", EVERY_MODULE)
+def test_imports_point_upwards(module: str) -> None:
+    """A module imports from its own room or from rooms above it."""
+    order = list(ROOMS)
+    own = order.index(rooms_of(module)[0])
+    below = {name: rooms_of(name)[0] for name in inner_imports_of(module) if order.index(rooms_of(name)[0]) > own}
+
+    assert below == {}
+
+
+def test_there_is_no_cycle() -> None:
+    """Within a room too, the modules can be read in an order in which each knows only what came before."""
+    graph = {module: set(inner_imports_of(module)) for module in modules()}
+
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
+
+
+def test_nothing_imports_the_plugin_module() -> None:
+    """The module of hooks is pytest's alone; the package loads it by name where a user named the package."""
+    assert [module for module in modules() if f"{_P}.plugin" in imports_of(module)] == []
+
+
+@pytest.mark.parametrize("module", [module for module in EVERY_MODULE if module.split(".")[0] == "app"])
+def test_production_knows_no_tests(module: str) -> None:
+    """The production layer imports neither pytest nor the plugin."""
+    assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint({"pytest", "pytest_asyncio", _P})
+
+
+@pytest.mark.parametrize("room", ["words", "protocol", "sandbox"])
+def test_the_core_needs_the_standard_library_alone(room: str) -> None:
+    """No pytest, no SQLAlchemy: the sandbox starts in milliseconds, in an interpreter without site-packages."""
+    needed = {
+        name
+        for module in modules()
+        if _fits(module, ROOMS[room])
+        for name in outer_imports_of(module)
+        if name.split(".")[0] not in sys.stdlib_module_names
+    }
+
+    assert needed == set()
+
+
+@pytest.mark.parametrize("room", ["servers", "schema", "course of a run"])
+def test_only_the_shell_knows_pytest(room: str) -> None:
+    """What starts servers and steers a run can be used, and tested, without pytest."""
+    users = [module for module in modules() if _fits(module, ROOMS[room]) and "pytest" in imports_of(module)]
+
+    assert users == []
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
+def test_pure_modules_do_no_io(module: str) -> None:
+    """Code that thinks does no I/O."""
+    used = {(module, name) for name in (outer.split(".")[0] for outer in outer_imports_of(module)) if name in IO}
+
+    assert used <= IO_ALLOWED
