@@ -1,0 +1,253 @@
+"""Runs scripts of protocol messages against PostgreSQL and through the sandbox, and compares every byte that comes back.
+
+``python -m tests.integration.sandbox.differential [file or title ...]`` runs the corpus, or the part of it that is
+named, and prints how many scripts and messages were compared and how they differ.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.address import Address
+
+from .scripts import Normaliser, Script, Step, read, show, split
+from .stage import PASSWORD, Stage, StagedSandbox, running, started
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+
+#: Seconds after which an answer is taken to be missing. It is a difference of its own, not a measure of speed.
+PATIENCE: Final = 10.0
+
+
+class Conversation:
+    """One client's connection, and what it has heard.
+
+    Args:
+        address: Where to connect.
+        letter: What the script calls it.
+        more: Parameters of its start-up packet, besides role and database.
+    """
+
+    def __init__(self, address: Address, letter: str, more: dict[str, str]) -> None:
+        self.letter = letter
+        self._heard = bytearray()
+        self._unanswered: list[str] = []
+        self._unsent = bytearray()
+        self._copies_for_query = False
+        self._socket = _open(address)
+        protocol = int(more.pop("protocol", wire.PROTOCOL_3_0))
+        self._socket.sendall(wire.startup({"user": address.user, "database": address.database, **more}, protocol))
+        self.greeting = list(self._until(self._authenticated))
+
+    def _authenticated(self, message: bytes) -> bool:
+        if message[:1] == b"R" and wire.int32(message, 5) == 3:
+            self._socket.sendall(wire.message(b"p", PASSWORD.encode() + b"\0"))
+        return message[:1] in b"ZE"
+
+    @property
+    def pid(self) -> bytes:
+        """The process id that the server gave it."""
+        return next((message[5:9] for message in self.greeting if message[:1] == b"K"), b"")
+
+    def do(self, step: Step) -> list[bytes]:
+        """Send a step's message, and return the answers it waits for."""
+        if step.kind == "wait":
+            return list(self._until(lambda message: chr(message[0]) == step.rest))
+        self._unsent += step.data
+        self._unanswered += [step.ends] if step.ends else []
+        if step.holds or step.kind in "PBDCEd":
+            return []
+        with suppress(OSError):  # that the connection is closed will be read
+            self._socket.sendall(self._unsent)
+        self._unsent.clear()
+        if step.kind == "X" or (step.kind in "cf" and not self._copies_for_query):
+            return []
+        if step.kind == "H":
+            return list(self._until(self._is_flushed)) if self._unanswered else []
+        heard = list(self._until(lambda message: message[:1] in {b"Z", b"G"}))
+        self._unanswered.clear()
+        self._copies_for_query = step.kind != "S" and heard[-1][:1] == b"G"
+        return heard
+
+    def _is_flushed(self, message: bytes) -> bool:
+        kind = chr(message[0])
+        if kind == "E":
+            self._unanswered.clear()
+        elif kind in self._unanswered[0]:
+            self._unanswered.pop(0)
+        return not self._unanswered
+
+    def _until(self, is_last: Callable[[bytes], bool]) -> Iterator[bytes]:
+        while True:
+            while (message := self._take()) is not None:
+                yield message
+                if is_last(message):
+                    return
+            try:
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                yield wire.error("", f"no answer in {PATIENCE:.0f} seconds")
+                return
+            except OSError:
+                data = b""
+            if not data:
+                yield wire.error("", "connection closed")
+                return
+            self._heard += data
+
+    def _take(self) -> bytes | None:
+        if len(self._heard) < 5:
+            return None
+        end = 1 + wire.int32(self._heard, 1)
+        if len(self._heard) < end:
+            return None
+        message = bytes(self._heard[:end])
+        del self._heard[:end]
+        return message
+
+    def close(self) -> list[bytes]:
+        """End the conversation; return what had been sent unasked."""
+        rest: list[bytes] = []
+        with self._socket:
+            try:
+                self._socket.sendall(self._unsent + wire.TERMINATE)
+                while data := self._socket.recv(1 << 16):
+                    self._heard += data
+            except OSError:
+                pass
+        rest += split(bytes(self._heard))
+        return rest
+
+
+def _open(address: Address) -> socket.socket:
+    if address.is_socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(f"{address.host}/.s.PGSQL.{address.port}")
+    else:
+        sock = socket.create_connection((address.host, address.port))
+    sock.settimeout(PATIENCE)
+    return sock
+
+
+def perform(script: Script, address: Address) -> list[list[bytes]]:
+    """Return the normalised answers to each step of *script*; the last item is what came after them."""
+    normaliser = Normaliser()
+    clients: dict[str, Conversation] = {}
+    answers: list[list[bytes]] = []
+    with ExitStack() as stack:
+        for step in script.steps:
+            heard: list[bytes] = []
+            client = clients.get(step.client)
+            if client is None or step.kind == "connect":
+                more = dict(pair.split("=", 1) for pair in step.rest.split("\n")) if step.kind == "connect" else {}
+                client = clients[step.client] = Conversation(address, step.client, more)
+                stack.callback(client.close)
+                normaliser.knows(client.pid, step.client)
+                heard += client.greeting
+            if step.kind != "connect":
+                heard += client.do(step)
+            answers.append(normaliser.apply(heard))
+        answers.append([])
+        for _, client in sorted(clients.items()):
+            answers[-1] += normaliser.apply(client.close())
+    return answers
+
+
+@dataclass(slots=True)
+class Result:
+    """What a comparison found.
+
+    Args:
+        scripts: How many scripts were run.
+        messages: How many messages of the server were compared.
+        differences: A text for each script whose answers differ.
+    """
+
+    scripts: int = 0
+    messages: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.scripts} scripts, {self.messages} messages compared, {len(self.differences)} differences"
+
+
+class Comparison:
+    """The two places where a script is run.
+
+    Args:
+        stage: Where clones are made for the server's own answers.
+        sandbox: A sandbox on another clone; each script has a frame of its own.
+    """
+
+    def __init__(self, stage: Stage, sandbox: StagedSandbox) -> None:
+        self.result = Result()
+        self._stage = stage
+        self._sandbox = sandbox
+
+    def run(self, script: Script) -> str:
+        """Run *script* in both; return how the answers differ, empty if they do not."""
+        with self._stage.clone() as database:
+            wanted = perform(script, database)
+        self._sandbox.push(script.title)
+        got = perform(script, self._sandbox.address)
+        self._sandbox.pop()
+        self.result.scripts += 1
+        self.result.messages += sum(map(len, wanted))
+        difference = _difference(script, wanted, got)
+        if difference:
+            self.result.differences.append(difference)
+        return difference
+
+
+def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]]) -> str:
+    lines: list[str] = []
+    steps: list[Step | None] = [*script.steps, None]
+    is_different = False
+    for step, theirs, ours in zip(steps, wanted, got, strict=True):
+        lines.append(f"  {step}" if step else "  at the end")
+        if step is not None and step.expected:
+            shown = [show(message) for message in ours]
+            same = len(shown) == len(step.expected) and all(map(str.startswith, shown, step.expected))
+            lines += [] if same else [f"    expected: {line}" for line in step.expected]
+            lines += [] if same else [f"    sandbox:  {line}" for line in shown]
+        else:
+            same = theirs == ours
+            lines += [] if same else [f"    server:   {show(message)}" for message in theirs]
+            lines += [] if same else [f"    sandbox:  {show(message)}" for message in ours]
+        is_different |= not same
+    return "\n".join([f"== {script.title}", *lines]) if is_different else ""
+
+
+@contextmanager
+def comparison() -> Iterator[Comparison]:
+    """Start a server and a sandbox to compare."""
+    with started() as stage, stage.clone() as database, running(database) as sandbox:
+        yield Comparison(stage, sandbox)
+
+
+def corpus() -> list[tuple[str, Script]]:
+    """Return the scripts of the corpus, each with the name of its file."""
+    return [(path.stem, script) for path in sorted(CORPUS.glob("*.txt")) for script in read(path.read_text())]
+
+
+def main(words: Iterable[str]) -> int:
+    """Run the scripts whose file or title holds one of *words*, or all; return an exit code."""
+    wanted = list(words)
+    chosen = [script for file, script in corpus() if not wanted or any(w in file or w in script.title for w in wanted)]
+    with comparison() as both:
+        for script in chosen:
+            if difference := both.run(script):
+                print(difference)
+        print(both.result)
+    return 1 if both.result.differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
