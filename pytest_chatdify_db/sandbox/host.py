@@ -192,7 +192,7 @@ class Host:
     # -- The server
 
     def _connect(self) -> tuple[tuple[socket.socket, bytes, int, bytes], dict[str, str]]:
-        connection = connect(self._server)
+        connection = connect(self._server, application_name="")
         unread, pid, key = bytes(connection.unread), connection.pid, connection.key
         return (connection.detach(), unread, pid, key), dict(connection.parameters)
 
@@ -240,7 +240,7 @@ class Host:
         if address is None:
             raise Unavailable("the test has no database of its own")
         try:
-            connection = connect(address)
+            connection = connect(address, application_name="")
         except (ConnectError, ServerError) as error:
             raise Unavailable(str(error)) from error
         direct = DirectSession(client, connection.parameters, self._core.session.catalog.writing)
