@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_chatdify_db import markers
@@ -62,12 +63,14 @@ def defines(fixturedef: pytest.FixtureDef[Any]) -> bool:
     return _module(fixturedef).startswith(_PACKAGE) and not fixturedef.argname.startswith(_INTERNAL)
 
 
-def is_local(fixturedef: pytest.FixtureDef[Any]) -> bool:
-    """Whether the fixture is defined in a conftest or a test module, not in a plugin."""
-    # 'has_location' is deprecated since pytest 9.2, which has 'node'.
-    if hasattr(fixturedef, "node"):
-        return fixturedef.node is not None
-    return bool(fixturedef.has_location)
+def is_local(fixturedef: pytest.FixtureDef[Any], config: pytest.Config) -> bool:
+    """Whether the project defines the fixture, in a conftest, a test module or what they import; not a plugin."""
+    plugins = {
+        module.__name__.partition(".")[0]
+        for name, module in config.pluginmanager.list_name_plugin()
+        if isinstance(module, ModuleType) and not name.endswith("conftest.py")
+    }
+    return _module(fixturedef).partition(".")[0] not in plugins
 
 
 def check_rivals(item: pytest.Item) -> None:
@@ -79,9 +82,9 @@ def check_rivals(item: pytest.Item) -> None:
     used = _used(item)
     for name in _CONTESTED:
         definitions = used.get(name, ())
-        if not definitions or is_local(definitions[-1]):
+        if not definitions or is_local(definitions[-1], item.config):
             continue
-        modules = list(dict.fromkeys(_module(definition) for definition in definitions if not is_local(definition)))
+        modules = list(dict.fromkeys(_module(each) for each in definitions if not is_local(each, item.config)))
         if len(modules) > 1 and any(module.startswith(_PACKAGE) for module in modules):
             raise FixtureError.ambiguous(item.nodeid, name, modules)
 

@@ -93,7 +93,7 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
         return (yield)
     if lifecycle.turn is not None and lifecycle.turn.database is not None:
         # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.
-        if items.is_local(fixturedef):
+        if items.is_local(fixturedef, request.config):
             error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
             _abandon(fixturedef, request, error)
         return (yield)

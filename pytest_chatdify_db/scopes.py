@@ -1,7 +1,7 @@
 """Whose rows live how long: a stack of frames in which each test's and each fixture's writes are undone at its end.
 
-A frame is a part of the sandbox's transaction; undoing one undoes all above it. So the rule of this module: a frame does
-not outlive one below it. A fixture whose set-up writes nothing gets no frame, and a frame in which nothing was written
+A frame is a part of the sandbox's transaction; undoing one undoes all above it. So the rule of this module: no frame
+outlives one below it. A fixture whose set-up writes nothing gets no frame, and a frame in which nothing was written
 is moved out of the way. Where a longer-lived fixture has written above the rows of shorter-lived ones, all of them are
 finished and it is set up again, below; pytest sets up the others when they are next needed. Those that the running test
 uses already stay, and then the longer-lived one is finished together with them. Above the rows of the running test

@@ -73,7 +73,9 @@ class Project:
         self.write("models.py", _MODELS)
         self.write("store.py", _STORE)
 
-    def run(self, *args: str, server: str | None = "embedded", plugins: str = "pytest_asyncio.plugin") -> pytest.RunResult:
+    def run(
+        self, *args: str, server: str | None = "embedded", plugins: str = "pytest_asyncio.plugin"
+    ) -> pytest.RunResult:
         """Run pytest on the project in a process of its own.
 
         Args:

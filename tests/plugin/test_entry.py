@@ -79,7 +79,9 @@ def test_named_in_conftest(project: Project, monkeypatch: pytest.MonkeyPatch, *,
     if is_autoloaded:
         monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     project.write("conftest.py", "pytest_plugins = ['pytest_chatdify_db']")
-    project.write("test_it.py", _LOADED + "\nimport os\ndef test_url(): assert '127.0.0.1' in os.environ['DATABASE_URL']")
+    project.write(
+        "test_it.py", _LOADED + "\nimport os\ndef test_url(): assert '127.0.0.1' in os.environ['DATABASE_URL']"
+    )
 
     result = project.pytester.runpytest_subprocess()
 

@@ -1,0 +1,196 @@
+"""When the database is started, what it starts with, and what is said about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+_SUMMARY = "chatdify-db: PostgreSQL * (embedded, *), started in *"
+
+
+def test_started_by_import(project: Project) -> None:
+    """A test that runs after the application's layer was imported needs no fixture and no marker."""
+    project.write_models()
+    project.write("test_it.py", "from store import names\ndef test_it(): assert names() == []")
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([_SUMMARY])
+
+
+def test_started_by_marker(project: Project) -> None:
+    """The marker alone starts the database, also for code that knows nothing but the environment."""
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.chatdify_db
+        def test_it():
+            import os, psycopg2
+            connection = psycopg2.connect(os.environ["DATABASE_URL"])
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                assert cursor.fetchone() == (1,)
+            connection.close()
+            psycopg2.connect("").close()
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1)
+
+
+def test_quiet(project: Project) -> None:
+    """With ``-q`` the plugin says nothing."""
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    result = project.run("-q")
+
+    result.assert_outcomes(passed=1)
+    assert "chatdify" not in result.stdout.str()
+
+
+def test_seams(project: Project) -> None:
+    """A project may override the metadata and the seed; the seed's rows are there for every test, and none twice."""
+    project.write_models()
+    project.write(
+        "conftest.py",
+        """
+        import pytest
+        from models import Base, Item
+
+        @pytest.fixture(scope="session")
+        def names_to_plant():
+            return ["one", "two"]
+
+        @pytest.fixture(scope="session")
+        def chatdify_db_metadata():
+            return [Base, Base.metadata]
+
+        @pytest.fixture(scope="session")
+        def chatdify_db_seed(names_to_plant):
+            return lambda session: session.add_all(Item(name=name) for name in names_to_plant)
+        """,
+    )
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from store import add, names
+
+        @pytest.fixture(autouse=True, scope="session")
+        def first(names_to_plant): ...
+
+        def test_seed():
+            assert names() == ["one", "two"]
+            add("three")
+
+        @pytest.mark.chatdify_db(isolation="database")
+        def test_own(): assert names() == ["one", "two"]
+
+        def test_again(): assert names() == ["one", "two"]
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=3)
+
+
+def test_seed_that_fails(project: Project) -> None:
+    """The error of a seed is told in the seed's own words."""
+    project.write_models()
+    project.write(
+        "conftest.py",
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def chatdify_db_seed():
+            def plant(session): raise LookupError("no such file")
+            return plant
+        """,
+    )
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    result = project.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["chatdify-db: the data of the fixture chatdify_db_seed *", "Cause: LookupError: no such file"])
+
+
+def test_handle(project: Project) -> None:
+    """The handle gives URLs for every use, the server, and the statements that were executed."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        import os
+        import sqlalchemy
+        from pytest_chatdify_db import Database, Server
+        from store import names
+
+        def test_it(chatdify_db: Database):
+            assert chatdify_db.url == os.environ["DATABASE_URL"]
+            assert chatdify_db.sync_url.startswith("postgresql+psycopg2://")
+            assert chatdify_db.async_url.startswith("postgresql+asyncpg://")
+            engine = sqlalchemy.create_engine(chatdify_db.sync_url)
+            with engine.connect() as connection:
+                assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+            engine.dispose()
+            names()
+            assert [statement.driver for statement in chatdify_db.statements] == ["psycopg2", "psycopg2"]
+            assert chatdify_db.isolation == "transaction"
+            assert isinstance(chatdify_db.server, Server) and chatdify_db.server.is_managed
+            assert chatdify_db.address.password not in repr(chatdify_db)
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1)
+
+
+def test_external_server(project: Project) -> None:
+    """On a server that the plugin did not start, it leaves no database behind."""
+    project.write_models()
+    project.write(
+        "test_outer.py",
+        """
+        import os, subprocess, sys
+
+        def test_inner_run(chatdify_db):
+            url = chatdify_db.server.address.url()
+            run = [sys.executable, "-m", "pytest", "-p", "chatdify_db", "inner.py", f"--chatdify-db-server={url}"]
+            done = subprocess.run(run, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            from pytest_chatdify_db import admin
+            from pytest_chatdify_db.postgres.connection import connect
+            with connect(chatdify_db.server.address) as connection:
+                left = admin.databases(connection, "chatdify_db_")
+            own = {name.split("_")[2] for name in left}
+            assert len(own) == 1
+            assert "(external" in done.stdout
+        """,
+    )
+    project.write(
+        "inner.py",
+        """
+        import pytest
+        from store import add, names
+
+        def test_shared(): add("x")
+
+        @pytest.mark.chatdify_db(isolation="database")
+        def test_own(): assert names() == []
+        """,
+    )
+
+    result = project.run("test_outer.py")
+
+    result.assert_outcomes(passed=1)
