@@ -194,7 +194,7 @@ from app.db import get_sync_session
 
 def value(n):
     with get_sync_session() as session:
-        return session.execute(text("SELECT CAST(:n AS integer), pg_sleep(0.001)"), {"n": n}).first()[0]
+        return session.execute(text("SELECT CAST(:n AS integer), pg_sleep(0.01)"), {"n": n}).first()[0]
 
 assert value(7) == 7
 
@@ -210,7 +210,7 @@ def test_gunicorn_preload(workshop: Workshop, repository: Path) -> None:
     (workshop.directory / "site_app.py").write_text(_SITE, encoding="utf-8")
     port = free_port()
     workshop.start(
-        [sys.executable, "-m", "gunicorn", "--preload", "-w", "3", "--threads", "4", "-b", f"127.0.0.1:{port}",
+        [sys.executable, "-m", "gunicorn", "--preload", "-w", "3", "-b", f"127.0.0.1:{port}",
          "site_app:application"],
         ready=lambda: accepts(port),
         environment={"PYTHONPATH": f"{repository}:{workshop.directory}"},

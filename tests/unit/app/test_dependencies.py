@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -81,54 +79,3 @@ def test_an_old_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
         '  - upgrade it:  pip install "fastapi>=0.121"\n'
         "  - open the session in the endpoint:  async with get_async_session() as session: ..."
     )
-
-
-def test_documented_usage_passes_a_type_checker(tmp_path: Path) -> None:
-    """The documented snippets, and every way to call get_session by hand, are typed."""
-    pytest.importorskip("mypy")
-    snippet = tmp_path / "snippet.py"
-    snippet.write_text(
-        """
-from contextlib import asynccontextmanager
-from fastapi import Depends
-from sqlalchemy import String, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Mapped, Session, mapped_column
-from typing import assert_type
-from app.config import DB_POOL_SIZE, get_settings
-from app.db import Base, async_engine, get_async_session, get_session, get_sync_session, on_commit
-
-class MyModel(Base):
-    __tablename__ = "my_table"
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
-    name: Mapped[str] = mapped_column(String(50))
-
-async def my_endpoint(session: AsyncSession = Depends(get_session)) -> list[MyModel]:
-    result = await session.execute(select(MyModel))
-    on_commit(session, print, "stored")
-    return list(result.scalars().all())
-
-async def by_hand() -> None:
-    async for session in get_session():
-        assert_type(session, AsyncSession)
-    async with asynccontextmanager(get_session)() as session:
-        assert_type(session, AsyncSession)
-    async with get_async_session() as session:
-        assert_type(session, AsyncSession)
-    with get_sync_session() as sync_session:
-        assert_type(sync_session, Session)
-    assert_type(async_engine, AsyncEngine)
-    MyModel(name="x")
-    assert_type(get_settings().DB_POOL_SIZE, int)
-""",
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(snippet)],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.stdout.startswith("Success"), done.stdout + done.stderr
