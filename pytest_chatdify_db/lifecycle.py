@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_chatdify_db import sequences
@@ -23,10 +24,12 @@ from pytest_chatdify_db.settings import Isolation, Options
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
+    from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import Sandbox
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
+    from pytest_chatdify_db.spares import Spares
 
 ProgressCallback = Callable[[str], None]
 
@@ -55,12 +58,14 @@ class Running:
         template: The name of the database that others are copies of.
         sandbox: What clients connect to.
         frames: Whose rows live how long in the sandbox's transaction.
+        spares: Databases for tests that have one of their own.
     """
 
     server: Server
     template: str
     sandbox: Sandbox
     frames: FrameStack
+    spares: Spares
 
 
 @dataclass(slots=True)
@@ -71,13 +76,13 @@ class Turn:
         test: Its id.
         isolation: How its work is undone.
         frame: Its frame in the sandbox's transaction.
-        database: The name of its own database, if it has one.
+        database: Its own database, if it has one.
     """
 
     test: str
     isolation: Isolation
     frame: Frame
-    database: str | None = None
+    database: Address | None = None
 
 
 class Lifecycle:
@@ -101,7 +106,8 @@ class Lifecycle:
         self.failure: str | None = None
         self._run_directory = run_directory
         self._run: Run | None = None
-        self._clones = 0
+        self._clones = count(1)
+        self._sandbox: Sandbox | None = None
         self._resources = ExitStack()
 
     @property
@@ -138,7 +144,7 @@ class Lifecycle:
         """Prepare the worker's database on *server* and start the sandbox on it."""
         from pytest_chatdify_db import naming, templates
         from pytest_chatdify_db import schema as tables
-        from pytest_chatdify_db.sandbox.handle import Sandbox
+        from pytest_chatdify_db.spares import Spares
 
         self._check_redirect()
         if not server.is_managed:
@@ -154,18 +160,34 @@ class Lifecycle:
         )
         database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
         address = self.redirect.address
+        sandbox = self._sandbox or self.spawn_sandbox()
         with _sandbox_failures():
-            sandbox = Sandbox.start(
-                listener=self.redirect.listener,
-                server=database,
+            sandbox.serve(
+                database,
                 user=address.user,
                 password=address.password or "",
                 database=address.database,
+                refuse_dirty_reads=self.options.dirty_reads == "error",
             )
-        self._resources.callback(sandbox.stop)
         self._resources.callback(_dispose_engines)
-        self.running = Running(server, template, sandbox, FrameStack(sandbox))
+        spares = Spares(server, template, self._new_clone_name)
+        self._resources.callback(spares.close)
+        self.running = Running(server, template, sandbox, FrameStack(sandbox), spares)
         return self.running
+
+    def spawn_sandbox(self) -> Sandbox:
+        """Start the sandbox's process, which gets ready while the server does."""
+        from pytest_chatdify_db.sandbox.handle import Sandbox
+
+        with _sandbox_failures():
+            self._sandbox = Sandbox.spawn(self.redirect.listener)
+        self._resources.callback(self._sandbox.stop)
+        return self._sandbox
+
+    def _new_clone_name(self) -> str:
+        from pytest_chatdify_db import naming
+
+        return naming.worker_name(self.run.id, self.worker, str(next(self._clones)))
 
     def open_turn(self, test: str, mark: DatabaseMark | None) -> None:
         """Begin the turn of *test*: whatever is written until `close_turn` is undone there."""
@@ -177,7 +199,8 @@ class Lifecycle:
             self.running.frames.push(turn.frame)
             self.turn = turn
             if turn.isolation == "database":
-                turn.database = self._give_database(self.running)
+                turn.database = self.running.spares.take()
+                self.running.sandbox.use_database(turn.database)
         if mark.reset_sequences:
             sequences.reset(self.redirect.address)
 
@@ -192,7 +215,8 @@ class Lifecycle:
         turn, self.turn = self.turn, None
         with _sandbox_failures():
             if turn.database is not None:
-                self._take_database(self.running, turn.database)
+                own = self.running.sandbox.use_database(None, turn.test)
+                self.running.spares.give_back(turn.database, changed=own.wrote)
             report = self.running.frames.close(turn.frame)
         lost = getattr(report, "lost", "")
         if lost:
@@ -202,20 +226,6 @@ class Lifecycle:
         """End everything that was started, last first. May be called twice."""
         self.running = self.turn = None
         self._resources.close()
-
-    def _give_database(self, running: Running) -> str:
-        from pytest_chatdify_db import naming, templates
-
-        self._clones += 1
-        name = naming.worker_name(self.run.id, self.worker, str(self._clones))
-        running.sandbox.use_database(templates.clone(running.server, running.template, name))
-        return name
-
-    def _take_database(self, running: Running, name: str) -> None:
-        from pytest_chatdify_db import templates
-
-        running.sandbox.use_database(None)
-        templates.drop(running.server, name)
 
     def _check_redirect(self) -> None:
         changed = self.redirect.changed()

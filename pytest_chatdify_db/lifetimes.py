@@ -39,7 +39,8 @@ def begin(item: pytest.Item) -> None:
     now.item = item
     with reported():
         items.check_rivals(item)
-    if now.lifecycle.running is not None or not items.needs_database(item, now.lifecycle.modules):
+        items.mark_of(item)
+    if now.lifecycle.running is not None or not items.needs_database(item, now.telling_modules):
         return
     if now.first_failure is not None:
         pytest.fail(now.first_failure, pytrace=False)
@@ -139,18 +140,22 @@ def _abandon(fixturedef: _AnyFixture, request: pytest.FixtureRequest, reason: Ch
 def start(request: pytest.FixtureRequest) -> Running:
     """Start the database with what the project's seams say: the body of a session-scoped fixture."""
     now = state.of(request.config)
+    modules = [name for name in now.telling_modules if name in sys.modules]
     try:
         with Progress(request.config) as progress:
             running = _start(request, progress)
     except ChatdifyDBError as error:
         test = now.item.nodeid if now.item is not None else "an earlier test"
         now.first_failure = f"{first_line(error)}\n(The report of {test} says why, and how to fix it.)"
+        # What this start has imported says nothing about the tests to come.
+        now.telling_modules = tuple(modules)
         raise _as_failure(error) from None
     now.summaries.append(summary(running.server))
     return running
 
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
+    state.of(request.config).lifecycle.spawn_sandbox()
     progress("loading the tables")
     schema = Schema(
         request.getfixturevalue("_chatdify_db_metadatas"),

@@ -65,28 +65,14 @@ class Sandbox:
         os.register_at_fork(after_in_child=self._forget)
 
     @classmethod
-    def start(
-        cls,
-        *,
-        listener: socket.socket,
-        server: Address,
-        user: str,
-        password: str,
-        database: str,
-        refuse_dirty_reads: bool = False,
-    ) -> Self:
-        """Start the process and wait until clients can connect.
+    def spawn(cls, listener: socket.socket) -> Self:
+        """Start the process, which waits for ``serve``: meanwhile a server can be made ready for it.
 
         Args:
-            listener: A TCP socket, bound but not listening: until now whoever connected was refused at once.
-            server: The server behind the sandbox and, as its database, the one that all clients work in.
-            user: The role that clients log in as.
-            password: Its password.
-            database: What clients call the database.
-            refuse_dirty_reads: Whether a dirty read is an error for the connection that reads. They are reported anyway.
+            listener: A TCP socket, bound but not listening: until ``serve`` whoever connects is refused at once.
 
         Raises:
-            SandboxError: The process cannot be started or cannot reach the server.
+            SandboxError: The process cannot be started.
         """
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()
@@ -108,10 +94,26 @@ class Sandbox:
         finally:
             theirs.close()
         ours.settimeout(_PATIENCE)
-        sandbox = cls(process, ours, log)
+        return cls(process, ours, log)
+
+    def serve(
+        self, server: Address, *, user: str, password: str, database: str, refuse_dirty_reads: bool = False
+    ) -> None:
+        """Have clients connect, and wait until they can.
+
+        Args:
+            server: The server behind the sandbox and, as its database, the one that all clients work in.
+            user: The role that clients log in as.
+            password: Its password.
+            database: What clients call the database.
+            refuse_dirty_reads: Whether a dirty read is an error for the connection that reads. They are reported anyway.
+
+        Raises:
+            SandboxError: The process cannot reach the server.
+        """
         identity = {"user": user, "password": password, "database": database}
         try:
-            sandbox._ask(
+            self._ask(
                 {
                     "server": dataclasses.asdict(server),
                     "identity": identity,
@@ -119,8 +121,25 @@ class Sandbox:
                 }
             )
         except SandboxError:
-            sandbox.stop()
+            self.stop()
             raise
+
+    @classmethod
+    def start(
+        cls,
+        *,
+        listener: socket.socket,
+        server: Address,
+        user: str,
+        password: str,
+        database: str,
+        refuse_dirty_reads: bool = False,
+    ) -> Self:
+        """Do what ``spawn`` and ``serve`` do."""
+        sandbox = cls.spawn(listener)
+        sandbox.serve(
+            server, user=user, password=password, database=database, refuse_dirty_reads=refuse_dirty_reads
+        )
         return sandbox
 
     def push(self, name: str) -> None:
