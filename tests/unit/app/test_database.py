@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from unittest import mock
 
 import pytest
 
@@ -68,8 +69,7 @@ def test_unknown_name() -> None:
 def test_patching_leaves_nothing_behind(environment: pytest.MonkeyPatch) -> None:
     """A test that replaces an old name gets the real one back afterwards."""
     environment.setenv("DATABASE_URL", "postgresql://u:p@127.0.0.1:1/db")
-    with pytest.deprecated_call(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app.database, "sync_engine", "mine")
+    with pytest.deprecated_call(), mock.patch.object(app.database, "sync_engine", "mine"):
         assert str(app.database.sync_engine) == "mine"
 
     with pytest.deprecated_call():

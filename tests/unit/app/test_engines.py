@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from unittest import mock
 
 import pytest
 from sqlalchemy.orm import Session
@@ -110,12 +111,13 @@ def test_the_replica_has_its_own_url(environment: pytest.MonkeyPatch) -> None:
     assert engines.sync_engine().url.host == "127.0.0.1"
 
 
-def test_a_patched_engine_is_used(environment: pytest.MonkeyPatch) -> None:
+def test_a_patched_engine_is_used() -> None:
     """Sessions ask for their engine late: a test may replace ``app.db.session.sync_engine``."""
     other = engines.async_engine().sync_engine
-    environment.setattr(app.db.session, "sync_engine", other)
 
-    assert SyncSessionLocal().get_bind() is other
+    with mock.patch.object(app.db.session, "sync_engine", other):
+        assert SyncSessionLocal().get_bind() is other
+    assert SyncSessionLocal().get_bind() is engines.sync_engine()
 
 
 def test_a_sessions_own_bind_wins() -> None:

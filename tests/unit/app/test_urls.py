@@ -78,7 +78,8 @@ def test_places(text: str, host: str | None, port: int | None, query: dict[str, 
 @given(
     user=st.text(min_size=1).filter(str.strip),
     password=st.text(min_size=1),
-    database=st.text(min_size=1).map(str.strip).filter(bool),
+    # SQLAlchemy 2.0 does not escape a "?" in the name of a database.
+    database=st.text(min_size=1).map(lambda text: text.replace("?", "").strip()).filter(bool),
 )
 def test_any_text_survives(user: str, password: str, database: str) -> None:
     """A URL rendered from any role, password and database is read back as the same."""
