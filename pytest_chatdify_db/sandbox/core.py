@@ -145,7 +145,7 @@ class Core:
         if given.get("replication", "off") not in {"off", "false", "0", "no"}:
             self._refuse(client, "0A000", "replication connections are not available in a test")
             return
-        client.parameters.startup = parameters.startup_settings(given)
+        client.parameters.start(parameters.startup_settings(given))
         client.stage = Stage.IDENTIFYING
         client.send(_CLEARTEXT)
 

@@ -60,6 +60,11 @@ class Parameters:
             self._effective = {**self.startup, **self.session, **self.local}
         return self._effective
 
+    def start(self, startup: Settings) -> None:
+        """Begin with the parameters of the start-up packet."""
+        self.startup = startup
+        self._effective = None
+
     def snapshot(self) -> tuple[Settings, Settings]:
         """Return what a rollback has to bring back."""
         return self.session, self.local

@@ -18,7 +18,7 @@ from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
-from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Transaction
+from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Transaction
 
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
@@ -40,6 +40,7 @@ class SharedSession:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.history = History()
+        self._own_parameters = dict(backend.parameters)
         self.clients: dict[int, Client] = {}
         self.catalog = Catalog()
         self.dirty_reads = DirtyReads()
@@ -309,14 +310,25 @@ class SharedSession:
             self.history.return_to(guard)
             client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
             return False
-        self.history.settings = wanted
         client.reported = dict(self.backend.parameters)
+        client.parameters.start(self._unlike_the_server(wanted))
+        self.history.settings = client.parameters.effective
         client.send(wire.AUTHENTICATION_OK)
         for name, value in client.reported.items():
             client.send(wire.parameter_status(name, value))
         client.send(wire.backend_key_data(client.number, client.key))
         client.ready()
         return True
+
+    def _unlike_the_server(self, startup: Settings) -> Settings:
+        """Return the start-up parameters without those that are the server's own, said in other words.
+
+        asyncpg asks for ``client_encoding=utf-8`` and libpq for nothing: without this, each change from one driver to the
+        other would change a parameter that never differs.
+        """
+        own = {name.lower(): value for name, value in self._own_parameters.items()}
+        now = {name.lower(): value for name, value in self.backend.parameters.items()}
+        return {name: value for name, value in startup.items() if name not in now or now[name] != own.get(name)}
 
     # -- Prepared statements and cursors
 
