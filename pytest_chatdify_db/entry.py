@@ -53,17 +53,18 @@ def configure(config: pytest.Config) -> None:
         worker=xdist.worker_name(config),
         run_directory=xdist.run_directory(config),
     )
-    config.stash[state.KEY] = state.State(lifecycle)
+    config.stash[state.KEY] = state.State(lifecycle, telling_modules=lifecycle.modules)
     config.add_cleanup(lifecycle.close)
     if not _must_work(config):
         _refuse_early_engine()
     _register_companions(config)
 
 
-def check_markers(collected: Iterable[pytest.Item]) -> None:
+def check_markers(config: pytest.Config, collected: Iterable[pytest.Item]) -> None:
     """Stop the run if a test's marker is not valid, naming every such test."""
     errors = items.marker_errors(collected)
-    if errors:
+    # A worker of xdist cannot stop the run; there each of these tests fails by itself.
+    if errors and not hasattr(config, "workerinput"):
         raise pytest.UsageError("\n\n".join(map(str, errors)))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.markers import DatabaseMark
-from pytest_chatdify_db.mistakes import RedirectError, SandboxFailed
+from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.scopes import Frame, FrameStack
 from pytest_chatdify_db.settings import Isolation, Options
@@ -208,7 +208,8 @@ class Lifecycle:
         """End the turn of the running test and undo what it wrote.
 
         Raises:
-            SandboxFailed: The sandbox is gone, or the test has left its transaction by a way that cannot be followed.
+            SandboxGone: It has ended or does not answer.
+            IsolationLost: The test has left its transaction by a way that cannot be followed.
         """
         if self.running is None or self.turn is None:
             return
@@ -220,7 +221,18 @@ class Lifecycle:
             report = self.running.frames.close(turn.frame)
         lost = getattr(report, "lost", "")
         if lost:
-            raise SandboxFailed.isolation_lost(turn.test, lost)
+            raise IsolationLost.by(turn.test, lost)
+
+    def push_frame(self, frame: Frame) -> None:
+        """Open *frame*, unless the database has ended."""
+        if self.running is not None:
+            self.running.frames.push(frame)
+
+    def close_frame(self, frame: Frame) -> None:
+        """Undo *frame* if it is open, unless the database has ended."""
+        if self.running is not None:
+            with _sandbox_failures():
+                self.running.frames.close(frame)
 
     def close(self) -> None:
         """End everything that was started, last first. May be called twice."""
@@ -259,7 +271,7 @@ def _sandbox_failures() -> Iterator[None]:
     try:
         yield
     except SandboxError as error:
-        raise SandboxFailed.said(str(error)) from error
+        raise SandboxGone.said(str(error)) from error
 
 
 def _application_url() -> Any:

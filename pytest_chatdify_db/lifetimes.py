@@ -17,7 +17,7 @@ import pytest
 from pytest_chatdify_db import items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.lifecycle import Running, Schema, first_line
-from pytest_chatdify_db.mistakes import LateFixture
+from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
 from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.scopes import Frame
 
@@ -52,16 +52,17 @@ def begin(item: pytest.Item) -> None:
 
 def open_turn(item: pytest.Item) -> None:
     """Begin the turn of *item*, if the database was started and its turn has not begun."""
-    lifecycle = state.of(item.config).lifecycle
-    if lifecycle.running is not None and lifecycle.turn is None:
-        with reported():
-            lifecycle.open_turn(item.nodeid, items.mark_of(item))
+    now = state.of(item.config)
+    if now.lifecycle.running is not None and now.lifecycle.turn is None:
+        with reported(), _final(now, item):
+            now.lifecycle.open_turn(item.nodeid, items.mark_of(item))
 
 
 def close_turn(item: pytest.Item) -> None:
     """End the turn of *item*, if it has begun."""
-    with reported():
-        state.of(item.config).lifecycle.close_turn()
+    now = state.of(item.config)
+    with reported(), _final(now, item):
+        now.lifecycle.close_turn()
 
 
 def open_turn_without_fixtures(item: pytest.Item) -> None:
@@ -106,7 +107,8 @@ def _set_up_wider(
 ) -> Generator[None, object, object]:
     frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]
     # Finalizers run last first: this one after the fixture's own tear-down, ...
-    fixturedef.addfinalizer(lambda: running.frames.close(frame))
+    lifecycle = state.of(request.config).lifecycle
+    fixturedef.addfinalizer(lambda: lifecycle.close_frame(frame))
     try:
         with running.frames.setting_up(frame):
             value = yield
@@ -116,7 +118,7 @@ def _set_up_wider(
         return fixturedef.execute(request)  # type: ignore[arg-type]
     if not running.frames.holds(frame):
         # ... and this one before it, so that what the tear-down writes is undone as well.
-        fixturedef.addfinalizer(lambda: running.frames.push(frame))
+        fixturedef.addfinalizer(lambda: lifecycle.push_frame(frame))
     return value
 
 
@@ -145,8 +147,7 @@ def start(request: pytest.FixtureRequest) -> Running:
         with Progress(request.config) as progress:
             running = _start(request, progress)
     except ChatdifyDBError as error:
-        test = now.item.nodeid if now.item is not None else "an earlier test"
-        now.first_failure = f"{first_line(error)}\n(The report of {test} says why, and how to fix it.)"
+        now.first_failure = _short(error, now.item)
         # What this start has imported says nothing about the tests to come.
         now.telling_modules = tuple(modules)
         raise _as_failure(error) from None
@@ -180,6 +181,22 @@ def reported() -> Generator[None]:
         yield
     except ChatdifyDBError as error:
         raise _as_failure(error) from None
+
+
+@contextmanager
+def _final(now: state.State, item: pytest.Item) -> Generator[None]:
+    """After a failure of the sandbox itself, have the other tests fail at once, and with a short text."""
+    try:
+        yield
+    except SandboxGone as error:
+        now.lifecycle.running = None
+        now.first_failure = _short(error, item)
+        raise
+
+
+def _short(error: ChatdifyDBError, item: pytest.Item | None) -> str:
+    test = "an earlier test" if item is None else item.nodeid
+    return f"{first_line(error)}\n(The report of {test} says why, and how to fix it.)"
 
 
 def _as_failure(error: ChatdifyDBError) -> BaseException:

@@ -5,7 +5,8 @@ ChatdifyDBError
 +-- MarkerError             a test's marker has arguments it does not take
 +-- SchemaError             the tables cannot be found, or cannot be created
 +-- RedirectError           the application would use another database than the tests' one
-+-- SandboxFailed           the sandbox is gone, or a test has left it
++-- SandboxGone             the sandbox has ended or does not answer
++-- IsolationLost           a test has left the sandbox's transaction
 +-- FixtureError            a fixture was asked for where it cannot work
     +-- LateFixture         a fixture's rows would have to live longer than rows that are there already
 """
@@ -160,8 +161,8 @@ class RedirectError(ChatdifyDBError):
         )
 
 
-class SandboxFailed(ChatdifyDBError):
-    """The sandbox is gone, or a test has left it."""
+class SandboxGone(ChatdifyDBError):
+    """The sandbox has ended or does not answer."""
 
     @classmethod
     def said(cls, cause: str) -> Self:
@@ -175,8 +176,12 @@ class SandboxFailed(ChatdifyDBError):
             ],
         )
 
+
+class IsolationLost(ChatdifyDBError):
+    """A test has left the sandbox's transaction."""
+
     @classmethod
-    def isolation_lost(cls, test: str, cause: str) -> Self:
+    def by(cls, test: str, cause: str) -> Self:
         """Say that the test's work could not be undone as a rollback."""
         return cls.compose(
             f"chatdify-db: the isolation of {test} was lost.",

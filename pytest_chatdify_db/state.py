@@ -18,6 +18,7 @@ class State:
         lifecycle: The tests' database.
         item: The test whose set-up, call or tear-down is going on.
         progress: Takes the steps of the start while it goes on.
+        telling_modules: The modules after whose import a test may use the database without saying so.
         first_failure: What the first failed start said, in one line, and for which test; None if none failed.
         summaries: Lines for the end of the report, from this process or from xdist workers.
     """
@@ -25,6 +26,7 @@ class State:
     lifecycle: Lifecycle
     item: pytest.Item | None = None
     progress: ProgressCallback = field(default=lambda step: None)
+    telling_modules: tuple[str, ...] = ()
     first_failure: str | None = None
     summaries: list[str] = field(default_factory=list)
 

@@ -11,6 +11,8 @@ import pytest
 # pytester gives every test a home of its own; initialising a data directory again for each would take seconds.
 _CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 
+_ASYNCIO = "pytest_asyncio.plugin"
+
 _INI = """
 [pytest]
 filterwarnings =
@@ -73,9 +75,7 @@ class Project:
         self.write("models.py", _MODELS)
         self.write("store.py", _STORE)
 
-    def run(
-        self, *args: str, server: str | None = "embedded", plugins: str = "pytest_asyncio.plugin"
-    ) -> pytest.RunResult:
+    def run(self, *args: str, server: str | None = "embedded", plugins: str = _ASYNCIO) -> pytest.RunResult:
         """Run pytest on the project in a process of its own.
 
         Args:
@@ -85,7 +85,7 @@ class Project:
         """
         chosen = [] if server is None else [f"--chatdify-db-server={server}"]
         loaded = [argument for name in ["chatdify_db", *plugins.split()] for argument in ("-p", name)]
-        if "pytest_asyncio.plugin" in plugins.split():
+        if _ASYNCIO in plugins.split():
             chosen += ["-o", "asyncio_default_fixture_loop_scope=function"]
         return self.pytester.runpytest_subprocess(*loaded, *chosen, *args)
 

@@ -198,7 +198,7 @@ def test_parametrised_wider_fixture(project: Project) -> None:
 
 
 def test_own_database(project: Project) -> None:
-    """A test with a database of its own sees real sessions and commits; wider fixtures are refused in the middle of it."""
+    """A test with a database of its own has real sessions and commits; wider fixtures are refused within it."""
     project.write_models()
     project.write(
         "test_own.py",

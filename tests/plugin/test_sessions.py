@@ -110,10 +110,10 @@ def test_without_event_loop(project: Project) -> None:
     result.assert_outcomes(passed=1, errors=2)
     result.stdout.fnmatch_lines(
         [
-            "chatdify-db: test_plain.py::test_plain asks for the fixture 'session', an AsyncSession, but is a plain function.",
+            "chatdify-db: *::test_plain asks for the fixture 'session', an AsyncSession, but is a plain function.",
             "  - use the fixture 'sync_session' instead",
             "  - make it 'async def'",
-            "chatdify-db: test_plain.py::test_unmarked asks for the fixture 'session', but no plugin runs it in an event loop.",
+            "chatdify-db: *::test_unmarked asks for the fixture 'session', but no plugin runs it in an event loop.",
             "  - mark it with @pytest.mark.asyncio (pip install pytest-asyncio)",
         ]
     )

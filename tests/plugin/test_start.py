@@ -121,7 +121,9 @@ def test_seed_that_fails(project: Project) -> None:
     result = project.run()
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["chatdify-db: the data of the fixture chatdify_db_seed *", "Cause: LookupError: no such file"])
+    result.stdout.fnmatch_lines(
+        ["chatdify-db: the data of the fixture chatdify_db_seed *", "Cause: LookupError: no such file"]
+    )
 
 
 def test_handle(project: Project) -> None:

@@ -1,0 +1,40 @@
+"""The marker's arguments."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_chatdify_db.markers import LINE, DatabaseMark, parse
+from pytest_chatdify_db.mistakes import MarkerError
+
+
+def test_valid() -> None:
+    """What the signature allows becomes a mark."""
+    assert parse("t", (), {}) == DatabaseMark()
+    assert parse("t", (), {"isolation": "database"}) == DatabaseMark("database")
+    assert parse("t", (), {"isolation": None, "reset_sequences": True}) == DatabaseMark(None, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "cause"),
+    [
+        ((), {"isolation": "snapshot"}, "isolation is 'snapshot', not 'transaction' or 'database'"),
+        ((), {"isolaton": "database"}, "got an unexpected keyword argument 'isolaton'"),
+        (("database",), {}, "takes 0 positional arguments but 1 was given"),
+        ((), {"reset_sequences": 1}, "reset_sequences is 1, not True or False"),
+    ],
+)
+def test_invalid(args: tuple[object, ...], kwargs: dict[str, object], cause: str) -> None:
+    """What it does not allow is an error that names the test, the cause and the signature."""
+    with pytest.raises(MarkerError) as caught:
+        parse("test_it.py::test_it", args, kwargs)
+
+    text = str(caught.value)
+    assert text.startswith("chatdify-db: the marker 'chatdify_db' of test_it.py::test_it is not valid.")
+    assert cause in text
+    assert '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False)' in text
+
+
+def test_help_line() -> None:
+    """The line for ``--markers`` begins with the name and the signature."""
+    assert LINE.startswith('chatdify_db(*, isolation="transaction"|"database", reset_sequences=False): ')
