@@ -18,7 +18,17 @@ from urllib.parse import unquote, urlencode
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-__all__ = ["DriverArguments", "DriverOptions", "InvalidDatabaseURL", "asyncpg_arguments", "parse_url"]
+__all__ = [
+    "KNOWN_PARAMETERS",
+    "DriverArguments",
+    "DriverOptions",
+    "InvalidDatabaseURL",
+    "asyncpg_arguments",
+    "parse_url",
+    "psycopg2_arguments",
+    "startup_settings",
+    "url_from_parts",
+]
 
 # Parameters that encrypt and authenticate: known to both drivers, but asyncpg takes them in a DSN only.
 _TLS: Final = frozenset(
@@ -44,7 +54,7 @@ _ASYNCPG: Final[Mapping[str, Callable[[str], float]]] = {
     "statement_cache_size": int,
 }
 _TRANSLATED: Final = frozenset({"ssl", "connect_timeout", "application_name", "options"})
-_KNOWN: Final = _TLS | _LIBPQ | _ASYNCPG.keys() | _TRANSLATED
+KNOWN_PARAMETERS: Final = _TLS | _LIBPQ | _ASYNCPG.keys() | _TRANSLATED
 # Parameters that say where, not how: moved into the URL itself.
 _PLACE: Final = frozenset({"host", "port", "user", "password", "dbname"})
 
@@ -262,9 +272,9 @@ def _host_and_port(host: str, port: str) -> tuple[str, int]:
 
 
 def _check_parameter(name: str, values: tuple[str, ...]) -> None:
-    if name not in _KNOWN:
-        near = difflib.get_close_matches(name, _KNOWN, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(sorted(_KNOWN))}"
+    if name not in KNOWN_PARAMETERS:
+        near = difflib.get_close_matches(name, KNOWN_PARAMETERS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(sorted(KNOWN_PARAMETERS))}"
         raise InvalidDatabaseURL(f"its parameter {name!r} is unknown to both drivers; {hint}")
     if len(values) > 1:
         raise InvalidDatabaseURL(f"its parameter {name!r} is given more than once")
