@@ -76,9 +76,8 @@ def rename_database(connection: Connection, name: str, new_name: str) -> None:
     """Rename a database that nobody is connected to.
 
     Raises:
-        ServerError: 55006 if somebody is.
+        ServerError: 55006 if somebody is, after 5 s.
     """
-    await_quiet(connection, name)
     connection.query(f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}")
 
 
@@ -95,13 +94,22 @@ def await_quiet(connection: Connection, name: str, *, terminate: bool = False, p
         patience: Seconds to wait at most.
     """
     action = "pg_terminate_backend(pid)" if terminate else "pid"
-    sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"
+    sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"  # noqa: S608
     deadline = time.monotonic() + patience
     while connection.query(sql):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.001)
     return True
+
+
+def sessions(connection: Connection, name: str) -> list[str]:
+    """Describe the sessions on the database *name*, one line each: who, in which state, with which last statement."""
+    rows = connection.query(
+        "SELECT format('session %s of %s, %s: %s', pid, coalesce(nullif(application_name, ''), usename), "  # noqa: S608
+        f"state, left(query, 80)) FROM pg_stat_activity WHERE datname = {quote_literal(name)} ORDER BY pid"
+    )
+    return [row[0] or "" for row in rows]
 
 
 def exists(connection: Connection, name: str) -> bool:
@@ -128,7 +136,8 @@ def is_sealed(connection: Connection, name: str) -> bool:
 
 def databases(connection: Connection, prefix: str) -> list[str]:
     """Return the names of all databases that begin with *prefix*."""
-    rows = connection.query(f"SELECT datname FROM pg_database WHERE starts_with(datname, {quote_literal(prefix)})")
+    condition = f"starts_with(datname, {quote_literal(prefix)})"
+    rows = connection.query(f"SELECT datname FROM pg_database WHERE {condition}")  # noqa: S608 - quoted
     return sorted(row[0] or "" for row in rows)
 
 

@@ -29,7 +29,7 @@ OWNER: Final = "owner"
 #: Bytes a root's path may have: 107 for the address of a unix socket, minus the part that is added to it.
 _LONGEST_ROOT: Final = 107 - len("/xxxxxxxx/s/.s.PGSQL.5432")
 
-_SHARED_MEMORY: Final = Path("/dev/shm")
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the directory in it is checked to be ours
 _ENOUGH_BYTES: Final = 1 << 30
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -200,9 +200,10 @@ def _candidates() -> Iterator[Path]:
     name = f"chatdify-db-{os.getuid()}"
     if os.path.ismount(_SHARED_MEMORY):
         yield _SHARED_MEMORY / name
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if len(os.fsencode(os.path.join(parent, name))) <= _LONGEST_ROOT:
-            yield Path(parent, name)
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the directory in it is checked to be ours
+        root = Path(parent, name)
+        if len(os.fsencode(root)) <= _LONGEST_ROOT:
+            yield root
 
 
 def _existing_roots() -> list[Path]:

@@ -135,8 +135,10 @@ def _start(command: Command) -> Any:
     ids: dict[str, Any] = {}
     if command["user"] is not None:
         ids = {"user": command["user"], "group": command["group"], "extra_groups": []}
-    with open(command["log"], "ab") as log:
-        return Popen(command["argv"], stdin=DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **ids)
+    with Path(command["log"]).open("ab") as log:
+        return Popen(  # noqa: S603 - the command that the plugin wrote into a private file
+            command["argv"], stdin=DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **ids
+        )
 
 
 def _report_end(server: Any) -> None:
@@ -173,7 +175,8 @@ def _command_line(pid: int) -> str:
             return ""
     from subprocess import run
 
-    return run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - a number of ours
 
 
 def _end(pid: int) -> None:
@@ -213,7 +216,8 @@ def _remove_container(name: str, engine: str) -> None:
     if scheme not in {"unix", "http", "tcp"} or os.environ.get("DOCKER_TLS_VERIFY"):
         from subprocess import run
 
-        run(["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False, timeout=60)
+        command = ["docker", "rm", "--force", "--volumes", name]
+        run(command, capture_output=True, check=False, timeout=60)  # noqa: S603 - a name of ours
         return
     from http.client import HTTPConnection, HTTPException
 

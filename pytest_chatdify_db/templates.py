@@ -99,10 +99,9 @@ def drop_all(server: Server, run: Run) -> list[str]:
 
 def _finish(connection: Connection, draft: str, name: str) -> None:
     """Give the draft its name and, last, its seal."""
-    try:
-        admin.rename_database(connection, draft, name)
-    except ServerError as error:
-        raise TemplateFailed.still_in_use(draft, str(error)) from None
+    if not admin.await_quiet(connection, draft):
+        raise TemplateFailed.still_in_use(draft, "\n".join(admin.sessions(connection, draft)))
+    admin.rename_database(connection, draft, name)
     admin.seal(connection, name)
 
 

@@ -49,9 +49,8 @@ class Binaries:
     def version(self) -> tuple[int, ...]:
         """The version, like ``(18, 4)``; empty if the program does not run or does not say."""
         try:
-            output = subprocess.run(
-                [self.directory / "postgres", "--version"], capture_output=True, text=True, check=False, timeout=30
-            ).stdout
+            command = [str(self.directory / "postgres"), "--version"]
+            output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
         except (OSError, subprocess.SubprocessError):
             return ()
         return parse_version(output)
@@ -149,7 +148,8 @@ def _asked_directory() -> list[Path]:
     program = shutil.which("pg_config")
     if program is None:
         return []
-    answer = subprocess.run([program, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+    command = [program, "--bindir"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
     return [Path(answer)] if answer else []
 
 

@@ -29,8 +29,8 @@ _BUILTIN: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 def cache_directory() -> Path:
     """Return the plugin's directory in the user's cache; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "chatdify-db"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "chatdify-db"
 
 
 def initdb_options(major: int) -> list[list[str]]:
@@ -77,7 +77,7 @@ def initialise(data: Path, binaries: Binaries, user: RunAs, progress: Callable[[
         data.mkdir(mode=0o700)
         if user.uid is not None:
             os.chown(data, user.uid, user.gid if user.gid is not None else -1)
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - programs that were found, options of ours
             [binaries.directory / "initdb", "-D", data, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -122,6 +122,7 @@ def _keep(data: Path, entry: Path) -> None:
 
 def _tar(*arguments: str | Path) -> bool:
     try:
-        return subprocess.run(["tar", *arguments], capture_output=True, check=False).returncode == 0
+        done = subprocess.run(["tar", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
     except OSError:
         return False
+    return done.returncode == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from secrets import token_hex, token_urlsafe
@@ -37,6 +37,9 @@ _PORT: Final = "5432/tcp"
 _PATIENCE: Final = 60.0
 
 _LOG_TAIL: Final = 20
+
+#: Where to publish for somebody who is not beside the engine; the password is random.
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,21 +161,19 @@ def _start(run: Run, client: Any, place: str, image: str) -> Connection:
                     "POSTGRES_INITDB_ARGS": "--no-sync",
                     "PGDATA": f"{_DATA}/data",
                 },
-                ports={_PORT: ("127.0.0.1" if is_local else "0.0.0.0", None)},
+                ports={_PORT: ("127.0.0.1" if is_local else _EVERYWHERE, None)},
                 tmpfs={_DATA: ""},
                 shm_size="256m",
             )
-            connection = _await(supervision, client, container, image, password, is_local)
+            connection = _await(supervision, container, image, lambda: _address(client, container, password, is_local))
         except (DockerException, RequestException) as error:
             raise ServerUnavailable.container_failed(image, _explanation(error), "") from None
         supervision.keep()
     return connection
 
 
-def _await(
-    supervision: Supervision, client: Any, container: Any, image: str, password: str, is_local: bool
-) -> Connection:
-    """Return a connection as soon as the container's server gives one."""
+def _await(supervision: Supervision, container: Any, image: str, find: Callable[[], Address | None]) -> Connection:
+    """Return a connection as soon as the container's server gives one; *find* tells where, once that is known."""
     deadline = time.monotonic() + _PATIENCE
     address: Address | None = None
     cause = "its port was not published"
@@ -181,7 +182,7 @@ def _await(
         if container.status in {"exited", "dead"}:
             code = container.attrs["State"]["ExitCode"]
             raise ServerUnavailable.container_failed(image, f"it ended with exit code {code}", _tail(container))
-        address = address or _address(client, container, password, is_local)
+        address = address or find()
         if address is not None:
             try:
                 return connect(address, timeout=5.0)
@@ -193,15 +194,19 @@ def _await(
 
 def _address(client: Any, container: Any, password: str, is_local: bool) -> Address | None:
     """Return where the server is reached; None while the port is not published."""
-    mode = _mode(client)
+    mode = "loopback" if is_local else _mode(client)
     published = container.ports.get(_PORT)
-    if mode == "bridge_ip" and not is_local:
+    if mode == "bridge_ip":
         host, port = client.bridge_ip(container.id), 5432
     elif not published:
         return None
     else:
         port = int(published[0]["HostPort"])
-        host = "127.0.0.1" if is_local else client.gateway_ip(container.id) if mode == "gateway_ip" else client.host()
+        host = "127.0.0.1"
+        if mode == "gateway_ip":
+            host = client.gateway_ip(container.id)
+        elif mode == "docker_host":
+            host = client.host()
     return Address(host=host, port=port, password=password, options=(("sslmode", "disable"),))
 
 

@@ -113,7 +113,7 @@ def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
     for cache in (
         cluster.cache_directory(),
         Path("/var/cache/chatdify-db"),
-        Path(f"/var/tmp/chatdify-db-{os.getuid()}"),
+        Path(f"/var/tmp/chatdify-db-{os.getuid()}"),  # noqa: S108 - its owner is checked
     ):
         home = cache / f"programs-{'.'.join(map(str, binaries.version))}-{size}"
         copy = Binaries(home / package.name / install.name / "bin", binaries.origin)

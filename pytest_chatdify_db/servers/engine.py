@@ -68,7 +68,7 @@ def is_beside_us(engine: str) -> bool:
     if not pid:
         return False
     try:
-        return os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net")
+        return Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net")
     except OSError:
         return True
 
@@ -78,7 +78,7 @@ def _usual_socket() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     home = Path("~").expanduser()
     for path in (DEFAULT.removeprefix("unix://"), f"{home}/.docker/run/docker.sock", f"{runtime}/docker.sock"):
-        if os.path.exists(path):
+        if Path(path).exists():
             return f"unix://{path}"
     return DEFAULT
 

@@ -37,7 +37,7 @@ class External:
         """See `Provider.name`."""
         return "external"
 
-    def start(self, run: Run, progress: Progress) -> Server:
+    def start(self, run: Run, progress: Progress) -> Server:  # noqa: ARG002 - nothing to end with the run
         """See `Provider.start`."""
         begun = time.perf_counter()
         try:

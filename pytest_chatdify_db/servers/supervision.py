@@ -31,8 +31,8 @@ class Supervision:
     def __init__(self, run: Run, job: Job, name: str) -> None:
         self._path = run.write(f"{name}{JOB_SUFFIX}", json.dumps(job))
         self._heard = b""
-        with open(run.directory / f"{name}.log", "ab") as log:
-            self._process = subprocess.Popen(
+        with (run.directory / f"{name}.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, a program of ours
                 [sys.executable, "-I", "-S", supervisor.__file__, self._path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -76,7 +76,8 @@ class Supervision:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         if error is not None:

@@ -118,7 +118,8 @@ def test_a_start_that_is_given_up_leaves_nothing(directory: Path, lines: list[st
     with supervised(directory, job_for(directory)) as process:
         for line in lines:
             tell(process, line)
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         answers = process.stdout.read()
 

