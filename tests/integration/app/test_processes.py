@@ -159,6 +159,7 @@ def redis(workshop: Workshop) -> Redis:
     return Redis(f"redis://127.0.0.1:{port}/0")
 
 
+@pytest.mark.needs("redis-server")
 def test_celery_prefork(workshop: Workshop, redis: Redis, repository: Path) -> None:
     """Two hundred tasks, sync and async, on four forked children of a worker that used its engine before: all right."""
     (workshop.directory / "tasks.py").write_text(_TASKS, encoding="utf-8")

@@ -8,6 +8,8 @@ import pytest
 
 from .servers import Postgres, Workshop, accepts, free_port, program, run_python
 
+pytestmark = pytest.mark.needs("initdb", "openssl")
+
 _BOTH = """
 import asyncio
 from sqlalchemy import text
@@ -214,6 +216,7 @@ print(asyncio.run(main()))
 """
 
 
+@pytest.mark.needs("pgbouncer")
 def test_pgbouncer(own_postgres: Postgres, pgbouncer: int) -> None:
     """With DB_PGBOUNCER, ten tasks share two server connections in transaction mode without a clash of statements."""
     environment = {**own_postgres.parts(pgbouncer), "DB_PGBOUNCER": "1"}
@@ -221,6 +224,7 @@ def test_pgbouncer(own_postgres: Postgres, pgbouncer: int) -> None:
     assert run_python(_BUSY, environment) == str(list(range(10)))
 
 
+@pytest.mark.needs("pgbouncer")
 def test_pgbouncer_without_the_switch(own_postgres: Postgres, pgbouncer: int) -> None:
     """Without the switch the same work fails: the switch is what makes the difference."""
     code = f"""

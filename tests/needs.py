@@ -1,0 +1,78 @@
+"""Tests that need more than Python: ``@pytest.mark.needs("pgbouncer")``, ``@pytest.mark.docker`` for a Docker engine.
+
+Where it is missing they are not run: the header says once what is missing and why, and they are counted as deselected.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.servers import engine
+
+_PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
+
+
+def program(name: str) -> str | None:
+    """Return the path of an installed program; None if it is not installed."""
+    return shutil.which(name) or shutil.which(name, path=":".join(_PLACES))
+
+
+def _docker() -> str:
+    try:
+        engine.require(engine.endpoint())
+    except ServerUnavailable as error:
+        return error.cause
+    return ""
+
+
+def _installed(name: str) -> Callable[[], str]:
+    return lambda: "" if program(name) else "it is not installed"
+
+
+# What may be needed, and how to find out why it is not there.
+_NEEDS: dict[str, Callable[[], str]] = {
+    "docker": _docker,
+    **{name: _installed(name) for name in ("initdb", "openssl", "pgbouncer", "redis-server")},
+}
+
+
+@cache
+def missing() -> dict[str, str]:
+    """Return what is missing, and why."""
+    found = {name: why() for name, why in _NEEDS.items()}
+    return {name: why for name, why in found.items() if why}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", f"needs(*names): is run only where all of these are: {', '.join(_NEEDS)}")
+    config.addinivalue_line("markers", "docker: is run only where a Docker engine answers")
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is missing."""
+    return [f"not run: tests that need {name} ({why})" for name, why in missing().items()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out the tests that cannot run here."""
+    unable = [item for item in items if _needs_of(item) & missing().keys()]
+    if unable:
+        config.hook.pytest_deselected(items=unable)
+        items[:] = [item for item in items if item not in unable]
+
+
+def _needs_of(item: pytest.Item) -> set[str]:
+    names = {name for marker in item.iter_markers("needs") for name in marker.args}
+    if item.get_closest_marker("docker") is not None:
+        names.add("docker")
+    unknown = names - _NEEDS.keys()
+    if unknown:
+        raise pytest.UsageError(f"{item.nodeid}: unknown need {', '.join(unknown)}; known: {', '.join(_NEEDS)}")
+    return names
