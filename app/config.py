@@ -19,6 +19,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    DATABASE_URL: str
+    DB_POOL_SIZE: int
+    DB_MAX_OVERFLOW: int
+    DB_POOL_TIMEOUT: float
+    DB_POOL_RECYCLE: int
+    DB_POOL_PRE_PING: bool
+
 __all__ = ["ConfigurationError", "Settings", "get_settings"]
 
 _PARTS: Final = ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from app.config import Settings, get_settings
@@ -101,18 +102,12 @@ def _once(name: str, make: Callable[[Settings], _AnyEngine]) -> _AnyEngine:
 def _new_sync(settings: Settings, url: URL) -> Engine:
     from sqlalchemy import create_engine
 
+    from app.db.drivers import psycopg2_arguments
     from app.db.guard import watch_failures
-    from app.db.urls import psycopg2_arguments
 
     arguments = psycopg2_arguments(url, _driver_options(settings))
-    engine = None
-    try:
+    with _needs("psycopg2", "psycopg2-binary", engine="sync_engine"):
         engine = create_engine(arguments.url, connect_args=arguments.connect_args, **_engine_options(settings))
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg2":
-            raise
-    if engine is None:
-        raise DriverMissing.named("sync_engine", "psycopg2", "psycopg2-binary")
     watch_failures(engine)
     return engine
 
@@ -120,30 +115,35 @@ def _new_sync(settings: Settings, url: URL) -> Engine:
 def _new_async(settings: Settings, url: URL) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
+    from app.db.drivers import asyncpg_arguments
     from app.db.guard import watch_failures
     from app.db.pools import LoopLocalQueuePool
-    from app.db.urls import asyncpg_arguments
 
     arguments = asyncpg_arguments(url, _driver_options(settings))
-    engine = None
-    try:
+    with _needs("asyncpg", "asyncpg", engine="async_engine"):
         engine = create_async_engine(
             arguments.url,
             connect_args=arguments.connect_args,
             poolclass=LoopLocalQueuePool,
             **_engine_options(settings),
         )
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-    if engine is None:
-        raise DriverMissing.named("async_engine", "asyncpg", "asyncpg")
     watch_failures(engine.sync_engine)
     return engine
 
 
+@contextmanager
+def _needs(driver: str, package: str, *, engine: str) -> Iterator[None]:
+    """Say which package to install where *driver* cannot be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != driver:
+            raise
+        raise DriverMissing.named(engine, driver, package) from error
+
+
 def _driver_options(settings: Settings) -> Any:
-    from app.db.urls import DriverOptions
+    from app.db.drivers import DriverOptions
 
     return DriverOptions(
         connect_timeout=settings.DB_CONNECT_TIMEOUT,

@@ -48,7 +48,7 @@ class _State:
     """What one session has to run, and which of its open transactions have been committed."""
 
     calls: list[_Call] = field(default_factory=list)
-    committed: list[SessionTransaction] = field(default_factory=list)
+    committed: list[SessionTransaction | None] = field(default_factory=list)
 
 
 def on_commit(session: AnySession, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -138,9 +138,7 @@ def _innermost(session: Session) -> SessionTransaction | None:
 
 
 def _note_commit(session: Session) -> None:
-    transaction = _innermost(session)
-    if transaction is not None:
-        _state(session).committed.append(transaction)
+    _state(session).committed.append(_innermost(session))
 
 
 def _settle(session: Session, transaction: SessionTransaction) -> None:

@@ -181,6 +181,32 @@ async def test_error_in_a_savepoint(scope: Scope) -> None:
     assert names() == ["kept"]
 
 
+async def test_savepoint_released_after_an_error_in_another(scope: Scope) -> None:
+    """A savepoint may be released while the failure of an earlier one is still remembered."""
+    async with scope() as session:
+        with pytest.raises(DBAPIError):
+            async with session.begin_nested():
+                await session.execute(text("SELECT 1 / 0"))
+        async with session.begin_nested():
+            session.add(MyModel("kept"))
+
+    assert names() == ["kept"]
+
+
+@pytest.mark.chatdify_db(isolation="database")
+async def test_the_server_goes_away_before_the_commit(scope: Scope) -> None:
+    """A connection that is lost between a swallowed error and the commit is reported as lost."""
+    with pytest.raises(DBAPIError) as caught:
+        async with scope() as session:
+            pid = await session.scalar(text("SELECT pg_backend_pid()"))
+            with pytest.raises(DBAPIError):
+                await session.execute(text("SELECT 1 / 0"))
+            with get_sync_session() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+
+    assert is_retryable(caught.value)
+
+
 async def test_a_failure_is_forgotten_with_its_transaction(scope: Scope) -> None:
     """A connection that failed once does not make later sessions suspicious."""
     with pytest.raises(DBAPIError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import app.database
 import app.db
 from app.config import Settings
-from app.db.urls import KNOWN_PARAMETERS
+from app.db.parameters import KNOWN_PARAMETERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "production-layer.md").read_text(encoding="utf-8")
 

@@ -95,6 +95,18 @@ def test_missing_driver(environment: pytest.MonkeyPatch, name: str, driver: str,
         getattr(app.db, name)
 
 
+@pytest.mark.parametrize("name", ["sync_engine", "async_engine"])
+def test_another_missing_module(name: str) -> None:
+    """A module that is missing inside a driver is not mistaken for the driver."""
+    missing = ModuleNotFoundError("No module named 'inner'", name="inner")
+    with (
+        mock.patch("sqlalchemy.create_engine", side_effect=missing),
+        mock.patch("sqlalchemy.ext.asyncio.create_async_engine", side_effect=missing),
+        pytest.raises(ModuleNotFoundError, match="No module named 'inner'"),
+    ):
+        getattr(app.db, name)
+
+
 def test_the_replica_shares_the_primarys_pool() -> None:
     """Without a replica, read-only work uses the primary's connections."""
     assert engines.sync_replica_engine().pool is engines.sync_engine().pool

@@ -102,7 +102,20 @@ def test_all_is_complete_and_sorted() -> None:
 def test_each_module_exports_what_it_says(environment: pytest.MonkeyPatch) -> None:
     """Every name of a module's ``__all__`` is there; a star import takes them all."""
     environment.setenv("DATABASE_URL", "postgresql://u:p@127.0.0.1:1/db")
-    for module in ("base", "dependencies", "engines", "errors", "guard", "hooks", "legacy", "pools", "session", "urls"):
+    for module in (
+        "base",
+        "dependencies",
+        "drivers",
+        "engines",
+        "errors",
+        "guard",
+        "hooks",
+        "legacy",
+        "parameters",
+        "pools",
+        "session",
+        "urls",
+    ):
         namespace: dict[str, object] = {}
         exec(f"from app.db.{module} import *", namespace)
         exec(f"from app.db.{module} import __all__ as names", namespace)

@@ -7,15 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
-from app.db.urls import (
-    DriverOptions,
-    InvalidDatabaseURL,
-    asyncpg_arguments,
-    parse_url,
-    psycopg2_arguments,
-    startup_settings,
-    url_from_parts,
-)
+from app.db.drivers import DriverOptions, asyncpg_arguments, psycopg2_arguments
+from app.db.parameters import InvalidDatabaseURL, startup_settings
+from app.db.urls import parse_url, url_from_parts
 
 PASSWORD = "s3cr3t-Zq"
 OPTIONS = DriverOptions(application_name="shop")
@@ -214,10 +208,13 @@ def test_settings_of_the_session() -> None:
 
 
 def test_shortest_timeout_of_libpq() -> None:
-    """libpq reads 0 as "for ever": a short limit becomes its shortest, two seconds."""
-    arguments = psycopg2_arguments(parse_url(BASE), DriverOptions(connect_timeout=0.2)).connect_args
+    """A limit below libpq's shortest becomes that, two seconds; 0 in the URL means "for ever" to both drivers."""
+    short = psycopg2_arguments(parse_url(BASE), DriverOptions(connect_timeout=0.2)).connect_args
+    endless = parse_url(f"{BASE}?connect_timeout=0")
 
-    assert arguments["connect_timeout"] == 2
+    assert short["connect_timeout"] == 2
+    assert psycopg2_arguments(endless, OPTIONS).connect_args["connect_timeout"] == 0
+    assert asyncpg_arguments(endless, OPTIONS).connect_args["timeout"] is None
 
 
 def test_pgbouncer() -> None:
