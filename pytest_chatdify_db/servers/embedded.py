@@ -86,6 +86,7 @@ def settings(major: int, run: Run) -> dict[str, str]:
         "unix_socket_directories": str(run.directory / _SOCKETS),
         "cluster_name": f"chatdify-db-{run.id}",
         "shared_buffers": "64MB",
+        "dynamic_shared_memory_type": "mmap",  # in the data directory, and so removed with it even after kill -9
         **({"io_method": "sync"} if major >= 18 else {}),
     }
 
