@@ -30,7 +30,8 @@ def test_points_to_the_sandbox() -> None:
     assert environ["POSTGRES_PASSWORD"] == environ["PGPASSWORD"] == address.password
     assert environ["DB_PORT"] == environ["PGPORT"] == str(address.port)
     assert environ["PATH"] == "/bin"
-    assert not {"PGSERVICE", "PGSSLMODE", "DATABASE_REPLICA_URL"} & environ.keys()
+    assert not {"PGSERVICE", "DATABASE_REPLICA_URL"} & environ.keys()
+    assert environ["PGSSLMODE"] == "disable"
     redirect.end()
 
 
