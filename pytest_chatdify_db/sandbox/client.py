@@ -7,6 +7,7 @@ served as a whole or not at all. So a client that is slow, or that waits for ano
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -14,7 +15,8 @@ from typing import Final, NamedTuple
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.parameters import Parameters
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.texts import Text
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 #: Type bytes of the messages of clients (54.7).
@@ -56,11 +58,13 @@ class Prepared:
         name: The name on the server; empty for the unnamed statement.
         rest: The body of Parse behind the name: the text and the parameter types.
         statement: What the text does; None if it holds no statement, or several.
+        text: The client's text, where that is not the one in ``rest``.
     """
 
     name: bytes
     rest: bytes
     statement: Statement | None
+    text: Text | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -94,13 +98,42 @@ class Portal:
 
 
 @dataclass(slots=True)
+class Cursor:
+    """An open cursor or portal of a client.
+
+    Args:
+        server_name: Its name on the server.
+        depth: How many savepoints its client had set when it was opened; one that is undone takes it along.
+        is_holdable: Whether it was declared WITH HOLD.
+        is_held: Whether its transaction has committed, so that none undoes it any more.
+    """
+
+    server_name: bytes
+    depth: int
+    is_holdable: bool = False
+    is_held: bool = False
+
+
+@dataclass(slots=True)
 class Copying:
-    """A COPY FROM STDIN that collects its data: the request, and the statements behind it in the same query."""
+    """A COPY FROM STDIN that collects its data.
+
+    Args:
+        request: The message that begins it, or the messages.
+        statement: What it says.
+        text: The query it stands in; None in the extended protocol.
+        following: The statements behind it in that query, and where each begins.
+    """
 
     request: bytes
     statement: Statement
-    following: list[Statement]
-    is_extended: bool
+    text: Text | None = None
+    following: Sequence[tuple[Statement, int]] = ()
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether it was sent as Execute, and the client's Sync is still to come."""
+        return self.text is None
 
 
 @dataclass(eq=False, slots=True)
@@ -117,11 +150,13 @@ class Client:
     out: bytearray = field(default_factory=bytearray)
     units: deque[list[Message]] = field(default_factory=deque)
     parameters: Parameters = field(default_factory=Parameters)
-    reported: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)  # what the server reported when it came
+    reported: dict[str, str] = field(default_factory=dict)  # what it has been told since
     transaction: Transaction | None = None
     statements: dict[bytes, Prepared] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
-    cursors: set[bytes] = field(default_factory=set)
+    cursors: dict[bytes, Cursor] = field(default_factory=dict)
+    temporary: dict[str, bool] = field(default_factory=dict)  # tables that COMMIT drops, or else empties
     notifications: bytearray = field(default_factory=bytearray)
     channels: set[str] = field(default_factory=set)
     copying: Copying | None = None
@@ -250,32 +285,6 @@ class Client:
             self.out += self.notifications
             self.notifications.clear()
         self.out += wire.READY[self.status]
-
-    # -- Names
-
-    def prepare(self, body: bytes) -> tuple[bytes, Prepared]:
-        """Return the client's name of the statement that a Parse *body* defines, and the statement.
-
-        Raises:
-            ProtocolViolation: The body is cut short.
-        """
-        name, after = wire.cstring(body)
-        text, _ = wire.cstring(body, after)
-        found = sql.parse(text)
-        statement = found[0] if len(found) == 1 else None
-        rest = body[after:]
-        if statement is not None and statement.kind in NAMING:
-            renamed = statement.renamed(self.server_name(statement.name))
-            rest = renamed.encode("latin-1") + rest[len(text) :]
-        return name, Prepared(self.prefix + name if name else b"", rest, statement)
-
-    def server_name(self, name: str) -> str:
-        """Return what a statement that the client calls *name* is called on the server."""
-        return self.prefix.decode() + name
-
-
-#: Statements of SQL that name a prepared statement.
-NAMING: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})
 
 
 def bound_values(body: bytes, at: int) -> tuple[str | None, ...]:

@@ -34,6 +34,8 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     """
     if (objection := session.objection(client, statement)) is not None:
         return session.fail(client, objection)
+    if statement.kind is Kind.DISCARD_ALL and (client.in_transaction or not is_sole):
+        return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
 
@@ -57,9 +59,7 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
     transaction = session.begin(client)
     transaction.implicit = False
     read_only = statement.modes.read_only
-    if read_only is None:
-        read_only = effective.get("default_transaction_read_only", "off").lower() in {"on", "true", "yes", "1"}
-    transaction.read_only = read_only
+    transaction.read_only = client.parameters.is_read_only if read_only is None else read_only
     return _done(client, statement.tag)
 
 
@@ -114,7 +114,7 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
     if transaction is None or transaction.implicit:
         return session.fail(client, refusals.needs_transaction("SAVEPOINT"))
     snapshot = client.parameters.snapshot()
-    transaction.levels.append(Level(statement.name, snapshot, len(transaction.notifications)))
+    transaction.levels.append(Level(statement.name, snapshot, len(transaction.signals)))
     return _done(client, "SAVEPOINT")
 
 
@@ -127,6 +127,7 @@ def _release(session: SharedSession, client: Client, statement: Statement) -> Wo
     if index is None:
         return session.fail(client, refusals.no_savepoint(statement.name))
     session.history.leave(transaction, index)
+    session.cursors.release(client, index)
     return _done(client, "RELEASE")
 
 
@@ -141,10 +142,11 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     if index is None:
         return session.fail(client, refusals.no_savepoint(statement.name))
     session.history.undo(transaction, index)
+    session.cursors.roll_back_to(client, index)
     transaction.failed = False
     level = transaction.levels[index]
     client.parameters.restore(level.settings)
-    del transaction.notifications[level.notifications :]
+    del transaction.signals[level.signals :]
     return _done(client, "ROLLBACK")
 
 
@@ -186,7 +188,7 @@ def _reset_all(session: SharedSession, client: Client, statement: Statement) -> 
 
 def _close_all(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
-    session.close_portals(client)
+    session.close_cursors(client)
     return _done(client, "CLOSE CURSOR ALL")
 
 
@@ -195,47 +197,15 @@ def _deallocate_all(session: SharedSession, client: Client, statement: Statement
     for prepared in client.statements.values():
         session.discard(prepared)
     client.statements.clear()
-    return _done(client, "DEALLOCATE ALL")
+    return statement.kind is Kind.DISCARD_ALL or _done(client, "DEALLOCATE ALL")
 
 
 def _discard_all(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
-    if client.in_transaction:
-        return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
-    for prepared in client.statements.values():
-        session.discard(prepared)
-    client.statements.clear()
-    session.close_portals(client)
+    yield from _deallocate_all(session, client, statement)
+    session.close_cursors(client)
     client.channels.clear()
     client.parameters.reset()
     return _done(client, "DISCARD ALL")
-
-
-# -- Notifications
-
-
-def _listen(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
-    client.channels.add(statement.name)
-    return _done(client, "LISTEN")
-
-
-def _unlisten(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
-    client.channels.discard(statement.name)
-    return _done(client, "UNLISTEN")
-
-
-def _unlisten_all(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
-    client.channels.clear()
-    return _done(client, "UNLISTEN")
-
-
-def _notify(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
-    session.begin(client).notifications.append((statement.name, statement.argument))
-    return _done(client, "NOTIFY")
 
 
 _ANSWERS: Final[dict[Kind, Answer]] = {
@@ -252,8 +222,4 @@ _ANSWERS: Final[dict[Kind, Answer]] = {
     Kind.CLOSE_ALL: _close_all,
     Kind.DEALLOCATE_ALL: _deallocate_all,
     Kind.DISCARD_ALL: _discard_all,
-    Kind.LISTEN: _listen,
-    Kind.UNLISTEN: _unlisten,
-    Kind.UNLISTEN_ALL: _unlisten_all,
-    Kind.NOTIFY: _notify,
 }

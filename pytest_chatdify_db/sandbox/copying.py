@@ -18,7 +18,7 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
     """Have the client send its data; return whether it was asked to."""
     if (objection := session.objection(client, copying.statement)) is not None:
         return session.fail(client, objection)
-    probe = Probe(client)
+    probe = Probe(client, copying.text)
     end = wire.SYNC if copying.is_extended else b""
     session.protect(client)
     guard = session.history.guard()  # one of its own: what the client wrote before must outlive the taking back
@@ -41,8 +41,12 @@ def finish(session: SharedSession, client: Client, copying: Copying, data: list[
             request += message.encoded
     if copying.is_extended:
         request += wire.SYNC
-    relay = Relay(client, again=True)
+    is_last = not copying.is_extended and not copying.following and not client.mid_pipeline
+    relay = Relay(client, text=copying.text, again=True, holds_tag=is_last and session.may_fail_at_commit(client))
     done = yield from session.ask(client, request, relay, [copying.statement])
+    if done and relay.holds_tag:
+        done = yield from session.commit(client, relay)
+    relay.release()
     if not done and copying.is_extended:
         client.skips = True
     return done

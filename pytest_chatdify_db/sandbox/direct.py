@@ -12,12 +12,11 @@ from struct import Struct
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import parameters, sql
+from pytest_chatdify_db.sandbox import names, parameters, sql
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
     DESCRIBE,
-    NAMING,
     PARSE,
     QUERY,
     SYNC,
@@ -102,7 +101,7 @@ class DirectSession:
         return message.encoded
 
     def _parse(self, body: bytes) -> bytes:
-        name, prepared = self.client.prepare(body)
+        name, prepared = names.prepare(self.client, body, None)
         self.client.statements[name] = prepared
         self._see(prepared.statement)
         self._note(prepared)
@@ -141,11 +140,7 @@ class DirectSession:
         statements = sql.parse(text)
         for statement in statements:
             self._see(statement)
-        if any(statement.kind in NAMING for statement in statements):
-            client = self.client
-            parts = (s.renamed(client.server_name(s.name)) if s.kind in NAMING else s.text for s in statements)
-            return wire.query(";".join(parts).encode("latin-1"))
-        return wire.message(b"Q", body)
+        return wire.query(names.text_for_server(self.client, text, statements, None).sent)
 
     # -- From the server
 

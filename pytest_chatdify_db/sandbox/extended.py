@@ -6,11 +6,13 @@ own that the client never hears of. A segment ends before a statement that the s
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import control, copying, parameters
+from pytest_chatdify_db.sandbox import control, copying, names, parameters, signals
+from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
@@ -29,7 +31,11 @@ from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 
+_NO_PORTAL: Final = wire.error("34000", 'portal "" does not exist')
 _NO_UNNAMED: Final = wire.error("26000", "unnamed prepared statement does not exist")
+
+#: Functions whose arguments the sandbox must know.
+_TOLD: Final = frozenset({"set_config", "pg_notify"})
 
 
 @dataclass(slots=True)
@@ -41,7 +47,7 @@ class Segment:
         data: The messages.
         parses: The statements they prepare.
         executed: The portals they execute.
-        opened: The names of the portals they bind.
+        opened: The client's names of the portals they bind.
     """
 
     relay: Relay
@@ -57,8 +63,8 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
         return False
     client.mid_pipeline = True
     pipeline = _Pipeline(session, client)
-    for message in unit:
-        if not (yield from pipeline.take(message)):
+    for index, message in enumerate(unit):
+        if not (yield from pipeline.take(message, unit[index + 1 :] if message.kind == BIND else ())):
             client.skips = True
             return False
     if not (yield from pipeline.flush()):
@@ -77,17 +83,26 @@ class _Pipeline:
     def _new_segment(self) -> Segment:
         return Segment(Relay(self.client, self.session.prepared))
 
-    def take(self, message: Message) -> Work:
+    def take(self, message: Message, following: Sequence[Message]) -> Work:
         """Add one message, or send what there is and answer it."""
         kind, body = message
         if kind == EXECUTE:
             return (yield from self._execute(message))
         if kind == PARSE:
-            objection = self._parse(body)
+            objection = yield from self._parse(body)
         elif kind == BIND:
-            objection = self._bind(body)
+            if body[:1] == b"\0" and b"" in self.client.cursors:
+                if not (yield from self.flush()):
+                    return False
+                self.session.cursors.close(self.client, [b""])
+            objection = self._bind(body, lives_on=not _is_executed(following))
+        elif body[:1] == b"S":
+            objection = self._describe_or_close_statement(kind, body)
+        elif body[:1] == b"P":
+            objection = self._describe_or_close_portal(kind, body)
         else:
-            objection = self._describe_or_close(message)
+            self.segment.data += message.encoded  # the server will say that there is no such thing
+            objection = None
         if objection is None:
             return True
         return (yield from self._object(objection))
@@ -101,40 +116,45 @@ class _Pipeline:
         segment, self.segment = self.segment, self._new_segment()
         if not segment.data:
             return True
-        statements = [portal.statement for portal in segment.executed if portal.statement]
-        changes = [
-            change
-            for portal in segment.executed
-            if portal.statement
-            for change in parameters.changes(portal.statement, portal.values)
-        ]
-        done = yield from self.session.ask(self.client, segment.data + wire.SYNC, segment.relay, statements, changes)
+        portals = [(portal.statement, portal.values) for portal in segment.executed if portal.statement]
+        statements = [statement for statement, _ in portals]
+        changes = [change for statement, values in portals for change in parameters.changes(statement, values)]
+        told = [signal for statement, values in portals for signal in signals.signals(statement, values)]
+        request = segment.data + wire.SYNC
+        done = yield from self.session.ask(self.client, request, segment.relay, statements, changes, told)
         if done:
             for name in segment.opened:
-                self.client.cursors.add(name)
-                self.session.history.opened_cursor(self.client.number)
+                self.session.opened_cursor(self.client, name)
         else:
             self._take_back(segment)
         return done
 
     def _take_back(self, segment: Segment) -> None:
-        """Forget statements that the server did not come to prepare."""
+        """Forget statements that the server did not come to prepare, and portals that went with its rollback."""
+        failed = segment.relay.parses[0] if segment.relay.parses else None
         for parsing in reversed(segment.parses):
             if parsing.is_done or parsing.is_hidden:
                 continue
-            if parsing.previous is None:
+            if parsing.previous is None or (not parsing.name and parsing is failed):
                 self.client.statements.pop(parsing.name, None)
             else:
                 self.client.statements[parsing.name] = parsing.previous
+        for name in segment.opened:
+            self.session.cursors.closed(self.client, name)
 
     # -- One message each
 
-    def _parse(self, body: bytes) -> bytes | None:
-        client = self.client
-        name, prepared = client.prepare(body)
+    def _parse(self, body: bytes) -> Generator[Exchange, None, bytes | None]:
+        client, session = self.client, self.session
+        name, prepared = names.prepare(client, body, session.cursors)
         if prepared.statement is not None or not prepared.is_empty:
             if (objection := self._failed(prepared.statement)) is not None:
-                return objection
+                text, _ = wire.cstring(prepared.rest)
+                return (yield from session.syntax_error(client, text)) or objection
+        if prepared.statement is not None and prepared.statement.is_doubtful:
+            text, _ = wire.cstring(prepared.rest)
+            if (error := (yield from session.syntax_error(client, text))) is not None:
+                return error
         previous = client.statements.get(name)
         if name and previous is not None:
             self._ensure(previous)  # so that the server says that it exists already
@@ -142,68 +162,90 @@ class _Pipeline:
         client.statements[name] = prepared
         return None
 
-    def _bind(self, body: bytes) -> bytes | None:
+    def _bind(self, body: bytes, *, lives_on: bool) -> bytes | None:
+        client, cursors = self.client, self.session.cursors
         portal, after = wire.cstring(body)
         name, after = wire.cstring(body, after)
-        prepared = self.client.statements.get(name)
+        prepared = client.statements.get(name)
         if prepared is None and not name:
             return _NO_UNNAMED
         if prepared is not None and (objection := self._failed(prepared.statement)) is not None:
             return objection
-        server_name = self._server_name(name)
-        bind = wire.message(b"B", portal + b"\0" + server_name + b"\0" + body[after:])
-        values: tuple[str | None, ...] = ()
-        if prepared is not None and prepared.statement is not None and "set_config" in prepared.statement.calls:
-            values = bound_values(body, after)
-        self.client.portals[portal] = Portal(prepared, values, bind)
-        self.segment.data += bind
-        if portal:
+        statement_name = self._server_name(name)
+        if (portal or lives_on) and portal not in client.cursors:
+            cursors.opened(client, portal, is_private=not portal)
             self.segment.opened.append(portal)
+        rest = statement_name + b"\0" + body[after:]
+        bind = wire.message(b"B", cursors.server_name(client, portal) + b"\0" + rest)
+        values: tuple[str | None, ...] = ()
+        if prepared is not None and prepared.statement is not None and not _TOLD.isdisjoint(prepared.statement.calls):
+            values = bound_values(body, after)
+        client.portals[portal] = Portal(prepared, values, bind)
+        self.segment.data += bind
         return None
 
-    def _describe_or_close(self, message: Message) -> bytes | None:
-        kind, body = message
+    def _describe_or_close_statement(self, kind: int, body: bytes) -> bytes | None:
+        client = self.client
         name, _ = wire.cstring(body, 1)
-        if body[:1] == b"S":
-            if kind == DESCRIBE and not name and name not in self.client.statements:
+        prepared = client.statements.get(name)
+        if kind == DESCRIBE:
+            if prepared is None and not name:
                 return _NO_UNNAMED
-            server_name = self._server_name(name) if kind == DESCRIBE else self.client.prefix + name
-            if kind == CLOSE and (prepared := self.client.statements.pop(name, None)):
-                server_name = prepared.name
+            if prepared is not None and (objection := self._has_rows_in_failed(prepared)) is not None:
+                return objection
+            server_name = self._server_name(name)
+        else:
+            server_name = client.prefix + name if name else b""
+            if prepared is not None:
+                del client.statements[name]
                 self.session.closed(prepared)
-            message = Message(kind, b"S" + server_name + b"\0")
-        elif kind == CLOSE:
-            self.client.portals.pop(name, None)
-            self.client.cursors.discard(name)
-        self.segment.data += message.encoded
+        self.segment.data += Message(kind, b"S" + server_name + b"\0").encoded
+        return None
+
+    def _describe_or_close_portal(self, kind: int, body: bytes) -> bytes | None:
+        client, cursors = self.client, self.session.cursors
+        name, _ = wire.cstring(body, 1)
+        portal = client.portals.get(name)
+        if kind == DESCRIBE and portal is not None and portal.prepared is not None:
+            if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
+                return objection
+        self.segment.data += Message(kind, b"P" + cursors.server_name(client, name) + b"\0").encoded
+        if kind == CLOSE:
+            client.portals.pop(name, None)
+            cursors.closed(client, name)
+            if name in self.segment.opened:
+                self.segment.opened.remove(name)
         return None
 
     def _execute(self, message: Message) -> Work:
         client, session = self.client, self.session
-        name, _ = wire.cstring(message.body)
+        name, after = wire.cstring(message.body)
         portal = client.portals.get(name)
         if portal is None and not name:
-            return (yield from self._object(wire.error("34000", 'portal "" does not exist')))
+            return (yield from self._object(_NO_PORTAL))
         statement = portal.statement if portal else None
+        execute = Message(EXECUTE, session.cursors.server_name(client, name) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
-            self.segment.data += message.encoded
+            self.segment.data += execute
             return True
         client.last_sql = statement.text[:2_000]
         if statement.kind in SPLITS:
-            return (yield from self.flush()) and (yield from self._execute_split(portal, statement, message))
+            return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
         is_sole = client.transaction is None and not self.segment.executed
         if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
             return (yield from self._object(objection))
         self.segment.relay.notice += session.warning(client, statement, is_sole=is_sole)
         self.segment.executed.append(portal)
-        self.segment.data += message.encoded
+        self.segment.data += execute
         return True
 
-    def _execute_split(self, portal: Portal, statement: Statement, message: Message) -> Work:
+    def _execute_split(self, portal: Portal, statement: Statement, execute: bytes) -> Work:
         if statement.kind is not Kind.COPY_IN:
-            return (yield from control.answer(self.session, self.client, statement, is_sole=False))
-        waits = Copying(portal.bind + message.encoded, statement, [], is_extended=True)
-        return (yield from copying.begin(self.session, self.client, waits))
+            is_sole = not self.client.in_transaction
+            return (yield from control.answer(self.session, self.client, statement, is_sole=is_sole))
+        # An unnamed statement and portal do not outlive the queries in between.
+        parse = portal.prepared.parse if portal.prepared is not None and not portal.prepared.name else b""
+        return (yield from copying.begin(self.session, self.client, Copying(parse + portal.bind + execute, statement)))
 
     # -- Statements on the server
 
@@ -212,6 +254,11 @@ class _Pipeline:
         if transaction is None or not transaction.failed:
             return None
         return self.session.objection(self.client, statement)
+
+    def _has_rows_in_failed(self, prepared: Prepared) -> bytes | None:
+        """Return the error that the description of rows is in a failed transaction; that of no rows is given."""
+        statement = prepared.statement
+        return self._failed(statement) if statement is not None and statement.returns_rows else None
 
     def _server_name(self, name: bytes) -> bytes:
         """Return the server's name of the client's statement, which is there before it is used."""
@@ -232,3 +279,13 @@ class _Pipeline:
         self.segment.parses.append(parsing)
         self.segment.relay.parses.append(parsing)
         self.segment.data += parsing.prepared.parse
+
+
+def _is_executed(following: Sequence[Message]) -> bool:
+    """Return whether the unnamed portal, just bound, is executed to its end before the client waits."""
+    for kind, body in following:
+        if kind == EXECUTE and body[:1] == b"\0":
+            return body[1:5] == bytes(4)
+        if kind == BIND and body[:1] == b"\0":
+            return True
+    return False

@@ -7,7 +7,7 @@ are those the server reported after a client's own SET, so that nothing of its s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -17,8 +17,16 @@ from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).
 _IDENTITY: Final = ("session_authorization", "role")
 
-#: Time-outs of a session that waits. The shared session waits all the time, so they hold only while their client is served.
-WAITING: Final = frozenset({"idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"})
+#: Limits of time. The shared session waits all the time and serves others, so they hold only while their client is served.
+LIMITS: Final = frozenset(
+    {
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "transaction_timeout",
+    }
+)
 
 #: Start-up parameters that are no run-time parameters.
 STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"})
@@ -52,11 +60,13 @@ class Parameters:
     session: Settings = NO_SETTINGS
     local: Settings = NO_SETTINGS
     _effective: Settings | None = field(default=None, repr=False)
+    _reports: Settings | None = field(default=None, repr=False)
 
     @property
     def effective(self) -> Settings:
         """The parameters in force, by name."""
         if self._effective is None:
+            self._reports = None
             self._effective = {**self.startup, **self.session, **self.local}
         return self._effective
 
@@ -64,6 +74,32 @@ class Parameters:
         """Begin with the parameters of the start-up packet."""
         self.startup = startup
         self._effective = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The roles it has taken, empty if it is who it came as."""
+        effective = self.effective
+        return tuple(effective.get(name, "") for name in _IDENTITY) if any(n in effective for n in _IDENTITY) else ()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether transactions are read-only unless they say otherwise."""
+        return self.effective.get("default_transaction_read_only", "off").lower() in {"on", "true", "yes", "1"}
+
+    def reports(self, defaults: Settings, superuser: Mapping[tuple[str, ...], str]) -> Settings:
+        """Return what the client is to be told of the parameters that a server reports.
+
+        Args:
+            defaults: What it was told when it came.
+            superuser: What ``is_superuser`` is for each ``identity``.
+        """
+        if self._reports is None or self._effective is None:
+            effective = {**self.session, **self.local}
+            reports = {name: effective.get(name.lower(), value) for name, value in defaults.items()}
+            if (identity := self.identity) in superuser:
+                reports["is_superuser"] = superuser[identity]
+            self._reports = reports
+        return self._reports
 
     def snapshot(self) -> tuple[Settings, Settings]:
         """Return what a rollback has to bring back."""
@@ -152,6 +188,16 @@ def switch(current: Settings, wanted: Settings) -> str:
         pairs = (f"pg_catalog.set_config({quote_literal(n)},{quote_literal(wanted[n])},false)" for n in changed)
         parts.append("SELECT " + ",".join(pairs))
     return ";".join(parts)
+
+
+def limits(effective: Settings, changes: Iterable[Change] = ()) -> frozenset[str]:
+    """Return those limits of time that hold while a client is served."""
+    return LIMITS.intersection(effective) | LIMITS.intersection(change.name for change in changes)
+
+
+def lift(names: Iterable[str]) -> str:
+    """Return the SQL that lets the session run and wait without the limits *names*."""
+    return "SELECT " + ",".join(f"pg_catalog.set_config({quote_literal(name)},'0',false)" for name in sorted(names))
 
 
 def read_back(names: Iterable[str]) -> str:

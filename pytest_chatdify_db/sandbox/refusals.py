@@ -16,6 +16,11 @@ IN_FAILED: Final = wire.error(
 )
 
 
+SYNC_LOST: Final = wire.error(
+    "08P01", "terminating connection because protocol synchronization was lost", severity="FATAL"
+)
+
+
 def conflict(owner: str, other: str) -> bytes:
     """Refuse to read on after a rollback that could not be done."""
     return wire.error(

@@ -15,6 +15,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.backend import Reply
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.refusals import OWN_DATABASE
+from pytest_chatdify_db.sandbox.texts import Text
 
 #: What a server answers where a statement needs a session without an open transaction, or ends one in a procedure.
 _NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000", "55P04"})
@@ -45,8 +46,9 @@ class Relay(Reply):
     Args:
         client: Who gets it.
         prepared: Told of each statement that the server has prepared.
+        text: The query text that was sent, where it is not the client's own.
         holds_tag: Whether the last command tag waits until ``release``, since a COMMIT may still fail.
-        again: Whether the client has had BindComplete and CopyInResponse already.
+        again: Whether the client has had BindComplete and CopyInResponse already, and must not hear of ParseComplete.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Relay(Reply):
         client: Client,
         prepared: Callable[[Prepared], None] | None = None,
         *,
+        text: Text | None = None,
         holds_tag: bool = False,
         again: bool = False,
     ) -> None:
@@ -63,6 +66,7 @@ class Relay(Reply):
         self.notice = b""  # goes out before the next command tag
         self.parses: deque[Parsing] = deque()
         self._prepared = prepared
+        self._text = text
         self.holds_tag = holds_tag
         self._again = again
         self._held = b""
@@ -79,6 +83,8 @@ class Relay(Reply):
         if kind == 67:  # CommandComplete
             self._complete(message)
             return
+        if self._again and kind in b"1G":
+            return
         if kind == 49:  # ParseComplete
             parsing = self.parses.popleft()
             parsing.is_done = True
@@ -86,15 +92,17 @@ class Relay(Reply):
                 self._prepared(parsing.prepared)
             if parsing.is_hidden:
                 return
-        elif kind == 71 and self._again:  # CopyInResponse
-            return
         elif kind == 69:  # ErrorResponse
-            message = self.error = own_words(self.client, message)
-            self._held = b""
+            message = self.error = self._own(message)
         elif kind == 78:  # NoticeResponse
-            message = own_words(self.client, message)
+            message = self._own(message)
         self.release()
         self.client.out += message
+
+    def _own(self, message: bytes) -> bytes:
+        text = self.parses[0].prepared.text if self.parses else self._text
+        message = own_words(self.client, message)
+        return text.repositioned(message) if text is not None else message
 
     def _complete(self, message: bytes) -> None:
         self.completed += 1
@@ -120,17 +128,19 @@ class Relay(Reply):
 class Probe(Reply):
     """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why it would not."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, text: Text | None = None) -> None:
         super().__init__()
         self.client = client
         self.response = b""
+        self._text = text
 
     def special(self, kind: int, message: bytes) -> None:
         """Keep CopyInResponse, or else the error."""
         if kind == 71:
             self.response = message
         elif kind == 69 and not self.response:
-            self.error = own_words(self.client, message)
+            message = own_words(self.client, message)
+            self.error = self._text.repositioned(message) if self._text is not None else message
 
 
 def own_words(client: Client, message: bytes) -> bytes:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import copying, extended, simple
+from pytest_chatdify_db.sandbox import copying, extended, refusals, simple
 from pytest_chatdify_db.sandbox.backend import Exchange
-from pytest_chatdify_db.sandbox.client import COPY_DONE, COPY_FAIL, FLUSH, FUNCTION_CALL, QUERY, SYNC, Client, Message
+from pytest_chatdify_db.sandbox.client import (
+    COPY_DONE,
+    COPY_FAIL,
+    FLUSH,
+    FUNCTION_CALL,
+    QUERY,
+    SYNC,
+    Client,
+    Message,
+    Stage,
+)
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
@@ -33,7 +43,8 @@ def _serve(session: SharedSession, client: Client, unit: list[Message]) -> Gener
             return  # ignored while data is expected (54.2.6)
         client.copying = None
         session.fail(client, wire.error("08P01", "unexpected message type 0x%02X during COPY from stdin" % last.kind))
-        yield from _end(session, client, last)
+        client.send(refusals.SYNC_LOST)
+        client.stage = Stage.ENDED
         return
     if len(unit) > 1:
         yield from extended.run(session, client, unit[:-1])
@@ -47,8 +58,6 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
         client.skips = False
         yield from _commit_implicit(session, client)
         client.mid_pipeline = False
-        if not client.in_transaction:
-            session.close_portals(client)
         session.ready(client)
     elif client.skips or last.kind == FLUSH:
         return
@@ -71,9 +80,9 @@ def _copy(session: SharedSession, client: Client, data: list[Message]) -> Genera
     done = yield from copying.finish(session, client, waits, data)
     if waits.is_extended:
         return
-    if done and waits.following:
+    if done and waits.following and waits.text is not None:
         of = len(waits.following) + 1
-        if not (yield from simple.run(session, client, waits.following, of)):
+        if not (yield from simple.run(session, client, waits.text.original, waits.following, of)):
             return
     yield from _end_of_query(session, client)
 

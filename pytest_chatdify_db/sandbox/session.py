@@ -10,15 +10,16 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import catalog, parameters, refusals
+from pytest_chatdify_db.sandbox import catalog, names, parameters, refusals, signals, temporary
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
-from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Transaction
+from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Signal, Transaction
 
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
@@ -28,6 +29,9 @@ _NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURS
 _WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
 _READ_ONLY_BEGIN: Final = "SAVEPOINT read_only;SET TRANSACTION READ ONLY"
 _READ_ONLY_END: Final = wire.query("RELEASE read_only")
+_FAIL: Final = wire.query("!")
+#: How many texts are remembered to be well-formed, and of what length.
+_REMEMBERED: Final = 1_000
 
 
 class Broken(Exception):
@@ -49,9 +53,10 @@ class SharedSession:
         self._saw_definition = False
         self._took_advisory_lock = False
         self._prepared: set[Prepared] = set()
-        self._unnamed: Prepared | None = None
-        self._closing = bytearray()  # Close messages for names that nobody uses any more
-        self._served: Client | None = None
+        self.cursors = Cursors()
+        self._closing = bytearray()  # Close messages for statements that nobody uses any more
+        self._superuser: dict[tuple[str, ...], str] = {}  # what the server said of each role that was taken
+        self._well_formed: set[bytes] = set()
 
     # -- Asking the server
 
@@ -62,6 +67,7 @@ class SharedSession:
         reply: Reply,
         statements: Sequence[Statement] = (),
         changes: Sequence[Change] = (),
+        told: Sequence[Signal] = (),
     ) -> Work:
         """Send a client's *request*, which ends in one ReadyForQuery, protected against its failure.
 
@@ -71,6 +77,7 @@ class SharedSession:
             reply: Who takes the answer.
             statements: What the request executes.
             changes: The run-time parameters that those set.
+            told: What they say about channels.
         """
         if self._catalog_is_stale:
             yield from self._read_catalog()
@@ -80,12 +87,14 @@ class SharedSession:
         transaction = self.begin(client)
         guard = self.protect(client)
         exchange = Exchange()
-        controls = self._begin_exchange(exchange, client, transaction)
+        controls = self._begin_exchange(exchange, client, read_only=transaction.read_only)
         exchange.ask(request, reply)
         if transaction.read_only:
             exchange.ask(_READ_ONLY_END, Reply())
         values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
-        self._served = client
+        limits = parameters.limits(client.parameters.effective, changes)
+        if limits:
+            exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
         self._must_succeed(controls)
         if reply.error is not None:
@@ -93,6 +102,7 @@ class SharedSession:
             self._fail_transaction(client)
             return False
         self._note(client, statements)
+        transaction.signals += told
         if values is not None and values.rows:
             for change, value in zip(changes, values.rows[0], strict=True):
                 client.parameters.learn(change, value)
@@ -102,23 +112,46 @@ class SharedSession:
                 client.parameters.forget(statement.name)
                 wanted = client.parameters.effective
                 self.history.settings = {name: wanted[name] for name in wanted if name != statement.name}
+        if limits:
+            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in limits}
+        if identity := client.parameters.identity:
+            self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
+
+    def syntax_error(self, client: Client, text: bytes) -> Generator[Exchange, None, bytes | None]:
+        """Return the server's complaint if *text* cannot be parsed, as it does before anything of it is executed."""
+        if text in self._well_formed:
+            return None
+        exchange = Exchange()
+        guard = self.history.guard()
+        controls = self._begin_exchange(exchange, client, read_only=False)
+        exchange.ask(_FAIL, Reply())
+        # In a failed transaction the server parses and does no more.
+        reply = exchange.ask(wire.message(b"P", b"\0" + text + b"\0\0\0") + wire.SYNC, Reply())
+        yield exchange
+        self._must_succeed(controls)
+        self.history.return_to(guard)
+        if "P" in reply.fields:
+            return reply.error
+        if len(self._well_formed) < _REMEMBERED and len(text) < _REMEMBERED:
+            self._well_formed.add(text)
+        return None
 
     def protect(self, client: Client) -> Savepoint:
         """Return the savepoint to return to should the client's next request fail."""
         return self.history.protect(self.begin(client))
 
-    def _begin_exchange(self, exchange: Exchange, client: Client, transaction: Transaction) -> list[Reply]:
+    def _begin_exchange(self, exchange: Exchange, client: Client, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        if self._closing:
-            replies.append(exchange.ask(self._closing + wire.SYNC, Reply()))
-            self._closing = bytearray()
+        if closing := self._closing + self.cursors.take_closing():
+            replies.append(exchange.ask(closing + wire.SYNC, Reply()))
+            self._closing.clear()
         wanted = client.parameters.effective
         if adopt := parameters.switch(self.history.settings, wanted):
             self.history.sql.append(adopt)
             self.history.settings = wanted
-        if transaction.read_only:
+        if read_only:
             self.history.sql.append(_READ_ONLY_BEGIN)
         if before := self.history.take_sql():
             replies.append(exchange.ask(wire.query(before), Reply()))
@@ -136,13 +169,32 @@ class SharedSession:
             if statement.kind in _WRITES or not self.catalog.writing.isdisjoint(statement.calls):
                 self.history.wrote(client.number)
                 self.dirty_reads.wrote(client, statement)
-            elif statement.kind is Kind.DECLARE:
-                client.cursors.add(statement.name.encode())
-                self.history.opened_cursor(client.number)
+            elif (named := _NAMED.get(statement.kind)) is not None:
+                named(self, client, statement)
             if catalog.defines(statement):
                 self._catalog_is_stale = self._saw_definition = True
+                if (made := temporary.made(statement)) is not None:
+                    name, is_dropped = made
+                    client.temporary[name] = is_dropped
+                    self.begin(client).made_tables.append(name)
             if any("advisory" in name for name in statement.calls):
                 self._took_advisory_lock = True
+
+    def _declared(self, client: Client, statement: Statement) -> None:
+        self.opened_cursor(client, statement.name.encode("latin-1"), is_holdable=statement.is_holdable)
+
+    def _closed(self, client: Client, statement: Statement) -> None:
+        self.cursors.closed(client, statement.name.encode("latin-1"))
+
+    def _prepared_by_sql(self, client: Client, statement: Statement) -> None:
+        prepared = names.prepared_by_sql(client, statement)
+        client.statements[statement.name.encode("latin-1")] = prepared
+        self.prepared(prepared)
+
+    def _deallocated(self, client: Client, statement: Statement) -> None:
+        prepared = client.statements.pop(statement.name.encode("latin-1"), None)
+        if prepared is not None:
+            self.closed(prepared)
 
     def _read_catalog(self) -> Generator[Exchange, None, None]:
         exchange = Exchange()
@@ -169,6 +221,7 @@ class SharedSession:
         return Transaction(
             client.number,
             implicit=True,
+            read_only=client.parameters.is_read_only,
             depth=len(self.history.frames),
             levels=[Level(settings=client.parameters.snapshot())],
         )
@@ -192,8 +245,11 @@ class SharedSession:
         if transaction is not None:
             self.history.leave(transaction, 0)
             client.parameters.end_transaction()
-            self.deliver(client, transaction.notifications)
-        self._end(client)
+            if relay is not None:
+                relay.release()
+            self._commit_temporary(client)
+            signals.deliver(self.clients, client, transaction.signals)
+        self._end(client, commits=True)
         return True
 
     def roll_back(self, client: Client) -> None:
@@ -203,13 +259,25 @@ class SharedSession:
             if not transaction.lost:
                 self.history.undo(transaction)
             client.parameters.restore(transaction.levels[0].settings)
+            for name in transaction.made_tables:
+                client.temporary.pop(name, None)
             self.history.leave(transaction, 0)
-        self._end(client)
+        self._end(client, commits=False)
 
-    def _end(self, client: Client) -> None:
+    def _end(self, client: Client, *, commits: bool) -> None:
+        client.portals.clear()
+        self.cursors.end_transaction(client, commits=commits)
         client.transaction = None
         self.dirty_reads.ended(client)
-        self.close_portals(client)
+        if not client.cursors:
+            self.history.closed_cursors(client.number)
+
+    def _commit_temporary(self, client: Client) -> None:
+        """Drop and empty the client's temporary tables that were made to be so at COMMIT."""
+        if client.temporary:
+            self.history.sql += temporary.at_commit(client.temporary)
+            self.history.wrote(client.number)
+            client.temporary = {name: False for name, is_dropped in client.temporary.items() if not is_dropped}
 
     def _has_deferred(self, transaction: Transaction) -> bool:
         mark = transaction.levels[0].mark
@@ -223,7 +291,9 @@ class SharedSession:
     def _check_constraints(self, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
         """Check what waits for COMMIT; return the server's error, if it has one."""
         others_pending = any(
-            other.transaction is not None and other.number != transaction.owner and self._has_deferred(other.transaction)
+            other.transaction is not None
+            and other.number != transaction.owner
+            and self._has_deferred(other.transaction)
             for other in self.clients.values()
         )
         guard = self.history.guard()
@@ -249,6 +319,7 @@ class SharedSession:
             self.roll_back(client)
         else:
             transaction.failed = True
+            client.parameters.restore(transaction.levels[-1].settings)
 
     def fail(self, client: Client, error: bytes) -> bool:
         """Tell the client of an *error* that the sandbox has found by itself; return False."""
@@ -276,7 +347,7 @@ class SharedSession:
             conflict = self.history.conflict
             return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
         if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
-            if "hold" not in statement.text.lower().split("for")[0]:
+            if not statement.is_holdable:
                 return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
         return None
 
@@ -304,6 +375,9 @@ class SharedSession:
         controls = [exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())]
         wanted = client.parameters.effective
         exchange.ask(wire.query(parameters.switch(self.history.settings, wanted) or ";"), reply)
+        limits = parameters.limits(wanted)
+        if limits:
+            exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
         self._must_succeed(controls)
         if reply.error is not None:
@@ -311,8 +385,10 @@ class SharedSession:
             client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
             return False
         client.reported = dict(self.backend.parameters)
+        client.defaults = dict(self.backend.parameters)
         client.parameters.start(self._unlike_the_server(wanted))
-        self.history.settings = client.parameters.effective
+        wanted = client.parameters.effective
+        self.history.settings = {name: value for name, value in wanted.items() if name not in limits}
         client.send(wire.AUTHENTICATION_OK)
         for name, value in client.reported.items():
             client.send(wire.parameter_status(name, value))
@@ -333,21 +409,17 @@ class SharedSession:
     # -- Prepared statements and cursors
 
     def has(self, prepared: Prepared) -> bool:
-        """Return whether the server's session has *prepared*."""
-        return prepared in self._prepared if prepared.name else prepared is self._unnamed
+        """Return whether the server's session has *prepared*; of an unnamed statement that is never sure for long."""
+        return prepared in self._prepared
 
     def prepared(self, prepared: Prepared) -> None:
         """Note that the server's session has it now."""
         if prepared.name:
             self._prepared.add(prepared)
-        else:
-            self._unnamed = prepared
 
     def closed(self, prepared: Prepared) -> None:
         """Note that the client has closed it."""
         self._prepared.discard(prepared)
-        if self._unnamed is prepared:
-            self._unnamed = None
 
     def discard(self, prepared: Prepared) -> None:
         """Have the server forget a statement."""
@@ -355,39 +427,39 @@ class SharedSession:
             self._prepared.discard(prepared)
             self._closing += wire.message(b"C", b"S" + prepared.name + b"\0")
 
-    def close_portals(self, client: Client) -> None:
-        """Close the cursors that end with the client's transaction."""
+    def opened_cursor(self, client: Client, name: bytes, *, is_holdable: bool = False) -> None:
+        """Note that the client has opened a cursor."""
+        if name not in client.cursors:
+            self.cursors.opened(client, name, is_holdable=is_holdable)
+        self.history.opened_cursor(client.number)
+
+    def close_unnamed(self, client: Client) -> None:
+        """Forget the client's unnamed statement and portal, which its simple queries destroy."""
+        client.statements.pop(b"", None)
+        client.portals.pop(b"", None)
+        if b"" in client.cursors:
+            self.cursors.close(client, [b""])
+
+    def close_cursors(self, client: Client) -> None:
+        """Close all that the client has open."""
         client.portals.clear()
-        for name in client.cursors:
-            self._closing += wire.message(b"C", b"P" + name + b"\0")
-        client.cursors.clear()
+        self.cursors.close(client, client.cursors)
         self.history.closed_cursors(client.number)
-
-    # -- Notifications
-
-    def deliver(self, sender: Client, notifications: Sequence[tuple[str, str]]) -> None:
-        """Send what a committed transaction notified to all that listen."""
-        for channel, payload in dict.fromkeys(notifications):
-            body = wire.pack_int32(sender.number) + channel.encode("latin-1") + b"\0" + payload.encode("latin-1") + b"\0"
-            for client in self.clients.values():
-                if channel in client.channels:
-                    client.notify(wire.message(b"A", body))
 
     # -- Ends
 
     def ready(self, client: Client) -> None:
         """Tell the client that its unit is done, and of parameters that have changed by it."""
-        if self._served is client and client.reported != self.backend.parameters:
-            for name, value in self.backend.parameters.items():
-                if client.reported.get(name) != value:
-                    client.reported[name] = value
-                    client.send(wire.parameter_status(name, value))
-        self._served = None
+        for name, value in client.parameters.reports(client.defaults, self._superuser).items():
+            if client.reported.get(name) != value:
+                client.reported[name] = value
+                client.send(wire.parameter_status(name, value))
         client.ready()
 
     def forget(self, client: Client) -> None:
         """Undo what *client* has not committed: it is gone."""
         self.roll_back(client)
+        self.close_cursors(client)
         for prepared in client.statements.values():
             self.discard(prepared)
         self.clients.pop(client.number, None)
@@ -397,8 +469,8 @@ class SharedSession:
         frame = self.history.pop()
         depth = len(self.history.frames)
         left = []
+        self.cursors.close_everybodys(self.clients.values())
         for client in self.clients.values():
-            client.cursors.clear()
             client.portals.clear()
             if client.transaction is not None and client.transaction.depth > depth:
                 client.transaction.failed, client.transaction.lost = True, frame.name
@@ -417,3 +489,11 @@ class SharedSession:
             if reply.error is not None:
                 raise Broken(reply.fields.get("M", ""))
         return left
+
+
+_NAMED: Final = {
+    Kind.DECLARE: SharedSession._declared,
+    Kind.CLOSE: SharedSession._closed,
+    Kind.PREPARE: SharedSession._prepared_by_sql,
+    Kind.DEALLOCATE: SharedSession._deallocated,
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -42,6 +42,7 @@ class Kind(Enum):
     COPY_IN = auto()
     DECLARE = auto()
     CURSOR = auto()
+    CLOSE = auto()
     CLOSE_ALL = auto()
     LOCK = auto()
     PREPARE = auto()
@@ -70,16 +71,21 @@ CONTROL: Final = frozenset(
         Kind.RESET_ALL,
         Kind.CLOSE_ALL,
         Kind.DEALLOCATE_ALL,
-        Kind.LISTEN,
-        Kind.UNLISTEN,
-        Kind.UNLISTEN_ALL,
-        Kind.NOTIFY,
     }
 )
 
-_BLIND: Final = frozenset(
-    {Kind.EMPTY, Kind.SET, Kind.SET_LOCAL, Kind.RESET, Kind.SET_CONSTRAINTS, Kind.PREPARE, Kind.DEALLOCATE}
-)
+#: Known to the server by what they say to it, but to the clients by what the sandbox tells them at COMMIT.
+SIGNALS: Final = frozenset({Kind.LISTEN, Kind.UNLISTEN, Kind.UNLISTEN_ALL, Kind.NOTIFY})
+
+_BLIND: Final = SIGNALS | {
+    Kind.EMPTY,
+    Kind.SET,
+    Kind.SET_LOCAL,
+    Kind.RESET,
+    Kind.SET_CONSTRAINTS,
+    Kind.PREPARE,
+    Kind.DEALLOCATE,
+}
 
 #: Statements that a client may send while its transaction has failed (the server's IsTransactionExitStmt).
 EXITS: Final = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PREPARE_TRANSACTION})
@@ -106,7 +112,10 @@ class Token(NamedTuple):
     def literal(self) -> str:
         """The token as a string constant without its quotes."""
         body = self.text.lstrip("eEnNuU&")
-        return body[1:-1].replace("''", "'") if body.startswith("'") else self.text
+        if not body.startswith("'"):
+            return self.text
+        plain = body[1:-1].replace("''", "'")
+        return _ESCAPE.sub(_unescaped, plain) if self.text[0] in "eE" else plain
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,8 @@ class Statement:
         argument: The payload of NOTIFY.
         modes: Its transaction modes.
         chain: Whether it says AND CHAIN.
+        is_holdable: Whether the cursor it declares outlives its transaction.
+        is_doubtful: Whether it may be a control statement and may be wrong, which the server has to say.
     """
 
     kind: Kind
@@ -139,6 +150,8 @@ class Statement:
     modes: Modes = Modes()
     chain: bool = False
     name_at: tuple[int, int] = (0, 0)
+    is_holdable: bool = False
+    is_doubtful: bool = False
 
     @cached_property
     def calls(self) -> frozenset[str]:
@@ -146,16 +159,16 @@ class Statement:
         return frozenset(match.lower() for match in _CALL.findall(self.text))
 
     @cached_property
+    def returns_rows(self) -> bool:
+        """Whether it answers with rows, as far as its words tell."""
+        return self.kind in {Kind.READ, Kind.CURSOR} or "returning" in self.text.lower()
+
+    @cached_property
     def reads_data(self) -> bool:
         """Whether it could see what another client wrote: not so for ``SELECT 1`` and its like."""
         if self.kind is Kind.READ:
             return _HARMLESS.match(self.text) is None
         return self.kind not in CONTROL and self.kind not in _BLIND
-
-    def renamed(self, name: str) -> str:
-        """Return the text with *name* where it names its prepared statement or cursor."""
-        start, end = self.name_at
-        return self.text[:start] + quote_name(name) + self.text[end:]
 
 
 _SPACE = r"[ \t\n\r\f\v]+"
@@ -175,6 +188,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _CALL = re.compile(rf"({_NAME})\"?[ \t\n\r]*\(")
 _LEAD = re.compile(rf"(?:{_SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({_NAME})?", re.DOTALL)
@@ -233,7 +247,13 @@ _END_WORDS: Final = frozenset(["commit", "end", "rollback", "abort", "work", "tr
 _SHORT: Final = frozenset(
     {"copy", "fetch", "move", "set", "begin", "start", "commit", "end", "rollback", "abort", "release"}
 )
-_HEAD_LENGTH: Final = 8
+_MODE = r"(?:isolation level (?:serializable|repeatable read|read (?:un)?committed)|read (?:only|write)|(?:not )?deferrable)"
+_BEGIN = re.compile(rf"(?:begin(?: work| transaction)?|start transaction)(?: {_MODE}(?: ?,? {_MODE})*)?")
+_END = re.compile(r"(?:commit|end|rollback|abort)(?: work| transaction)?(?: and(?: no)? chain)?")
+_ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?:(?!to\b)[a-z_]\w*|"[^"]+")')
+_COMMON_NAME = re.compile(r'[A-Za-z_]\w*(?<!savepoint)|"[^"]+"', re.IGNORECASE)
+
+_HEAD_LENGTH: Final = 10
 _CACHED_LENGTH: Final = 8_192
 
 
@@ -265,6 +285,15 @@ _parse_cached = lru_cache(maxsize=2_048)(_parse)
 
 
 # -- Lexing
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    short, long, byte, octal, letter = escape.groups()
+    if short or long:
+        return chr(int(short or long, 16)).encode("utf-8", "replace").decode("latin-1")
+    if byte or octal:
+        return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
+    return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
 
 
 def tokens(text: str, start: int = 0) -> Iterator[Token]:
@@ -402,40 +431,50 @@ def _chain(words: list[str]) -> bool:
     return words[-2:] == ["and", "chain"]  # and not AND NO CHAIN
 
 
+def _is_doubtful(pattern: re.Pattern[str], parts: list[Token]) -> bool:
+    return pattern.fullmatch(" ".join(part.word for part in parts)) is None
+
+
 def _read_begin(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if (words[0] == "start" and words[1:2] != ["transaction"]) or not _BEGIN_WORDS.issuperset(words):
         return Statement(Kind.WRITE, text)
     tag = "START TRANSACTION" if words[0] == "start" else "BEGIN"
-    return Statement(Kind.BEGIN, text, tag, modes=_modes(words))
+    return Statement(Kind.BEGIN, text, tag, modes=_modes(words), is_doubtful=_is_doubtful(_BEGIN, parts))
 
 
 def _read_commit(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if not _END_WORDS.issuperset(words):
         return Statement(Kind.WRITE, text)
-    return Statement(Kind.COMMIT, text, "COMMIT", chain=_chain(words))
+    return Statement(Kind.COMMIT, text, "COMMIT", chain=_chain(words), is_doubtful=_is_doubtful(_END, parts))
 
 
 def _read_rollback(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if words[0] == "rollback" and "to" in words[1:3] and len(parts) <= 5:
-        return Statement(Kind.ROLLBACK_TO, text, "ROLLBACK", name=parts[-1].name)
+        doubt = _is_doubtful(_ROLLBACK_TO, parts)
+        return Statement(Kind.ROLLBACK_TO, text, "ROLLBACK", name=parts[-1].name, is_doubtful=doubt)
     if not _END_WORDS.issuperset(words):
         return Statement(Kind.WRITE, text)
-    return Statement(Kind.ROLLBACK, text, "ROLLBACK", chain=_chain(words))
+    return Statement(Kind.ROLLBACK, text, "ROLLBACK", chain=_chain(words), is_doubtful=_is_doubtful(_END, parts))
 
 
 def _read_savepoint(text: str, parts: list[Token]) -> Statement:
     if len(parts) != 2:
         return Statement(Kind.WRITE, text)
-    return Statement(Kind.SAVEPOINT, text, "SAVEPOINT", name=parts[-1].name)
+    return Statement(Kind.SAVEPOINT, text, "SAVEPOINT", name=parts[-1].name, is_doubtful=_is_odd_name(parts[-1]))
 
 
 def _read_release(text: str, parts: list[Token]) -> Statement:
     if len(parts) != 2 and not (len(parts) == 3 and parts[1].word == "savepoint"):
         return Statement(Kind.WRITE, text)
-    return Statement(Kind.RELEASE, text, "RELEASE", name=parts[-1].name)
+    return Statement(Kind.RELEASE, text, "RELEASE", name=parts[-1].name, is_doubtful=_is_odd_name(parts[-1]))
+
+
+def _is_odd_name(name: Token) -> bool:
+    """Return whether *name* may be none: a keyword in its place is rare, and for the server to judge."""
+    return _COMMON_NAME.fullmatch(name.text) is None
 
 
 def _read_prepare(text: str, parts: list[Token]) -> Statement:
@@ -457,6 +496,9 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
         kind, at = Kind.SET_LOCAL, 2
     elif words[1:2] == ["session"] and words[2:3] != ["authorization"]:
         at = 2
+    is_reset = words[-1] == "default" or words[at:] == ["time", "zone", "local"]
+    if is_reset and kind is Kind.SET:
+        kind = Kind.RESET
     return Statement(kind, text, "SET", name=_setting(parts[at:]))
 
 
@@ -504,7 +546,9 @@ def _named(kind: Kind, text: str, parts: list[Token], at: int) -> Statement:
 
 
 def _read_declare(text: str, parts: list[Token]) -> Statement:
-    return _named(Kind.DECLARE, text, parts, 1)
+    words = _words(parts)
+    is_holdable = "hold" in words and words[words.index("hold") - 1] == "with"
+    return replace(_named(Kind.DECLARE, text, parts, 1), is_holdable=is_holdable)
 
 
 def _read_cursor(text: str, parts: list[Token]) -> Statement:
@@ -515,7 +559,7 @@ def _read_cursor(text: str, parts: list[Token]) -> Statement:
 def _read_close(text: str, parts: list[Token]) -> Statement:
     if _words(parts)[1:2] == ["all"]:
         return Statement(Kind.CLOSE_ALL, text, "CLOSE CURSOR ALL")
-    return _named(Kind.CURSOR, text, parts, 1)
+    return _named(Kind.CLOSE, text, parts, 1)
 
 
 def _read_execute(text: str, parts: list[Token]) -> Statement:

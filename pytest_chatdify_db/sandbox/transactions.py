@@ -11,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 Settings = Mapping[str, str]
 
 NO_SETTINGS: Final[Settings] = MappingProxyType({})
+
+
+class Signal(NamedTuple):
+    """What a transaction says about a channel (``listen``, ``unlisten``, ``notify``), done when it commits."""
+
+    verb: str
+    channel: str
+    payload: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -46,13 +54,13 @@ class Level:
     Args:
         name: The client's name of it, empty for the start of the transaction.
         settings: What the client had set, to be had again after a return.
-        notifications: How many the transaction had sent by then.
+        signals: How many the transaction had given by then.
         mark: Where that is on the server, once it matters.
     """
 
     name: str = ""
     settings: tuple[Settings, Settings] = (NO_SETTINGS, NO_SETTINGS)
-    notifications: int = 0
+    signals: int = 0
     mark: Savepoint | None = None
 
 
@@ -67,7 +75,8 @@ class Transaction:
         failed: Whether a statement failed in it, so that only its end or a return is allowed.
         read_only: Whether it may not write.
         lost: The frame that ended with it open, and undid it under the client's feet.
-        notifications: What it has sent by NOTIFY, channel and payload, to be delivered when it commits.
+        signals: What it has said with LISTEN and NOTIFY.
+        made_tables: Temporary tables it has made that its COMMIT changes.
         levels: Where the client may return to, outermost first.
     """
 
@@ -77,7 +86,8 @@ class Transaction:
     failed: bool = False
     read_only: bool = False
     lost: str = ""
-    notifications: list[tuple[str, str]] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
+    made_tables: list[str] = field(default_factory=list)
     levels: list[Level] = field(default_factory=lambda: [Level()])
 
     def find(self, name: str) -> int | None:

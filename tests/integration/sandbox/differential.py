@@ -62,7 +62,7 @@ class Conversation:
             return list(self._until(lambda message: chr(message[0]) == step.rest))
         self._unsent += step.data
         self._unanswered += [step.ends] if step.ends else []
-        if step.holds or step.kind in "PBDCEd":
+        if step.holds or step.kind in {*"PBDCEd", "raw"}:
             return []
         with suppress(OSError):  # that the connection is closed will be read
             self._socket.sendall(self._unsent)
@@ -137,10 +137,15 @@ def _open(address: Address) -> socket.socket:
 
 
 def perform(script: Script, address: Address) -> list[list[bytes]]:
-    """Return the normalised answers to each step of *script*; the last item is what came after them."""
+    """Run *script* on the database *address*.
+
+    Returns:
+        Normalised messages: the clients' greetings, then the answers to each step, then what came unasked in the end.
+    """
     normaliser = Normaliser()
     clients: dict[str, Conversation] = {}
     answers: list[list[bytes]] = []
+    greetings: list[bytes] = []
     with ExitStack() as stack:
         for step in script.steps:
             heard: list[bytes] = []
@@ -150,14 +155,12 @@ def perform(script: Script, address: Address) -> list[list[bytes]]:
                 client = clients[step.client] = Conversation(address, step.client, more)
                 stack.callback(client.close)
                 normaliser.knows(client.pid, step.client)
-                heard += client.greeting
+                greetings += normaliser.apply(client.greeting)
             if step.kind != "connect":
                 heard += client.do(step)
             answers.append(normaliser.apply(heard))
-        answers.append([])
-        for _, client in sorted(clients.items()):
-            answers[-1] += normaliser.apply(client.close())
-    return answers
+        rest = [normaliser.apply(client.close()) for _, client in sorted(clients.items())]
+    return [greetings, *answers, [message for each in rest for message in each]]
 
 
 @dataclass(slots=True)
@@ -208,11 +211,11 @@ class Comparison:
 
 def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]]) -> str:
     lines: list[str] = []
-    steps: list[Step | None] = [*script.steps, None]
+    steps = ["connecting", *script.steps, "at the end"]
     is_different = False
     for step, theirs, ours in zip(steps, wanted, got, strict=True):
-        lines.append(f"  {step}" if step else "  at the end")
-        if step is not None and step.expected:
+        lines.append(f"  {step}")
+        if isinstance(step, Step) and step.expected:
             shown = [show(message) for message in ours]
             same = len(shown) == len(step.expected) and all(map(str.startswith, shown, step.expected))
             lines += [] if same else [f"    expected: {line}" for line in step.expected]

@@ -1,0 +1,85 @@
+"""Cursors and portals: whose each one is and when it ends, in a session where all clients' share one name space.
+
+The rule: a name goes to the server as the client has it, since a driver may say it in SQL too; only where another
+client has a cursor of that name does it get the client's prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.client import Client, Cursor
+
+
+class Cursors:
+    """The open cursors of the session, by their names on the server."""
+
+    def __init__(self) -> None:
+        self._owners: dict[bytes, int] = {}
+        self._closing = bytearray()
+
+    def server_name(self, client: Client, name: bytes) -> bytes:
+        """Return what the client's cursor *name* is called on the server, or would be if it were opened now."""
+        cursor = client.cursors.get(name)
+        if cursor is not None:
+            return cursor.server_name
+        return name if self._owners.get(name, client.number) == client.number else client.prefix + name
+
+    def opened(self, client: Client, name: bytes, *, is_holdable: bool = False, is_private: bool = False) -> None:
+        """Note that the client has opened a cursor.
+
+        Args:
+            client: Who.
+            name: What the client calls it.
+            is_holdable: Whether it is to outlive its transaction.
+            is_private: Whether it has a name of its own on the server in any case: the unnamed portal that is to live
+                on, which the server itself would close with the next query of anybody.
+        """
+        transaction = client.transaction
+        depth = len(transaction.levels) - 1 if transaction is not None else 0
+        server_name = client.prefix if is_private else self.server_name(client, name)
+        client.cursors[name] = Cursor(server_name, depth, is_holdable)
+        self._owners[server_name] = client.number
+
+    def closed(self, client: Client, name: bytes) -> None:
+        """Note that the client's cursor is closed."""
+        cursor = client.cursors.pop(name, None)
+        if cursor is not None:
+            self._owners.pop(cursor.server_name, None)
+
+    def close(self, client: Client, names: Iterable[bytes]) -> None:
+        """Have the server close cursors of the client."""
+        for name in list(names):
+            self._closing += wire.message(b"C", b"P" + client.cursors[name].server_name + b"\0")
+            self.closed(client, name)
+
+    def end_transaction(self, client: Client, *, commits: bool) -> None:
+        """Close what ends with the client's transaction."""
+        ending = []
+        for name, cursor in client.cursors.items():
+            cursor.is_held |= commits and cursor.is_holdable
+            if not cursor.is_held:
+                ending.append(name)
+        self.close(client, ending)
+
+    def roll_back_to(self, client: Client, index: int) -> None:
+        """Close what was opened since the client's savepoint of that index."""
+        self.close(client, [name for name, c in client.cursors.items() if c.depth >= index and not c.is_held])
+
+    @staticmethod
+    def release(client: Client, index: int) -> None:
+        """Let what was opened since the client's savepoint of that index belong to the level around it."""
+        for cursor in client.cursors.values():
+            cursor.depth = min(cursor.depth, index - 1)
+
+    def close_everybodys(self, clients: Iterable[Client]) -> None:
+        """Close all cursors of all clients."""
+        for client in clients:
+            self.close(client, client.cursors)
+
+    def take_closing(self) -> bytes:
+        """Return the messages that close on the server what is closed here, to be followed by Sync."""
+        messages = bytes(self._closing)
+        self._closing.clear()
+        return messages

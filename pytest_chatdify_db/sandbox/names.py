@@ -1,0 +1,92 @@
+"""Prepared statements and cursors as SQL names them: what a client's names are called on the server.
+
+The rule: statements have the client's prefix, always; cursors only where two clients use the same name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.cursors import Cursors
+from pytest_chatdify_db.sandbox.sql import Kind, Statement, Token
+from pytest_chatdify_db.sandbox.texts import Replacement, Text, offsets
+
+_STATEMENTS: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})
+_CURSORS: Final = frozenset({Kind.DECLARE, Kind.CURSOR, Kind.CLOSE})
+_CURRENT_OF = re.compile(r"\bwhere\s+current\s+of\s+(\"(?:[^\"]|\"\")+\"|[\w$]+)", re.IGNORECASE)
+_INNER = re.compile(r"\bas\b", re.IGNORECASE)
+
+
+def text_for_server(
+    client: Client, text: bytes, statements: Sequence[Statement], cursors: Cursors | None, start: int = 0, end: int = -1
+) -> Text:
+    """Return the part of a client's query *text* that holds *statements*, as it goes to the server.
+
+    Args:
+        client: Who sent it.
+        text: All of it.
+        statements: What that part says.
+        cursors: The cursors of the session, None if the client has a session of its own.
+        start: Where the part begins.
+        end: Where it ends; by default that is the end of the text.
+    """
+    end = len(text) if end < 0 else end
+    part = text[start:end].decode("latin-1")
+    found = [
+        Replacement(start + at + first, start + at + last, words)
+        for statement, at in zip(statements, offsets(part, statements), strict=True)
+        for first, last, words in _replacements(client, statement, cursors)
+    ]
+    is_utf8 = client.reported.get("client_encoding", "UTF8") == "UTF8"
+    return Text(text, start, end, tuple(found), is_utf8)
+
+
+def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes, Prepared]:
+    """Return the client's name of the statement that a Parse *body* defines, and the statement.
+
+    Raises:
+        ProtocolViolation: The body is cut short.
+    """
+    name, after = wire.cstring(body)
+    original, rest_at = wire.cstring(body, after)
+    found = sql.parse(original)
+    statement = found[0] if len(found) == 1 else None
+    text = text_for_server(client, original, found, cursors)
+    rest = text.sent + body[rest_at - 1 :]
+    return name, Prepared(client.prefix + name if name else b"", rest, statement, text if text.replaced else None)
+
+
+def prepared_by_sql(client: Client, statement: Statement) -> Prepared:
+    """Return what PREPARE defines, as Parse would define it."""
+    _, end = statement.name_at
+    inner = _INNER.search(statement.text, end)
+    text = statement.text[inner.end() :] if inner is not None else ""
+    name = client.prefix + statement.name.encode("latin-1")
+    return Prepared(name, text.encode("latin-1") + b"\0" + wire.pack_int16(0), None)
+
+
+def _replacements(client: Client, statement: Statement, cursors: Cursors | None) -> Iterator[tuple[int, int, bytes]]:
+    if statement.kind in _STATEMENTS:
+        yield *statement.name_at, _quoted(client.prefix + statement.name.encode("latin-1"))
+    elif cursors is None:
+        return
+    elif statement.kind in _CURSORS:
+        yield from _cursor(client, statement.name, statement.name_at, cursors)
+    elif "urrent" in statement.text and (match := _CURRENT_OF.search(statement.text)):
+        yield from _cursor(client, Token(match[1], *match.span(1)).name, match.span(1), cursors)
+
+
+def _cursor(client: Client, name: str, at: tuple[int, int], cursors: Cursors) -> Iterator[tuple[int, int, bytes]]:
+    own = name.encode("latin-1")
+    server_name = cursors.server_name(client, own)
+    if server_name != own:
+        yield *at, _quoted(server_name)
+
+
+def _quoted(name: bytes) -> bytes:
+    return sql.quote_name(name.decode("latin-1")).encode("latin-1")
