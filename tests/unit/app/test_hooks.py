@@ -33,7 +33,7 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
+def plain(engine: Engine) -> Iterator[Session]:
     """Give a plain session: the hooks need no special one."""
     with Session(engine) as session:
         yield session
@@ -65,137 +65,137 @@ class FakeTask:
         self.sent.append((args, kwargs, options))
 
 
-def test_runs_after_the_commit_in_order(session: Session, ran: list[str]) -> None:
+def test_runs_after_the_commit_in_order(plain: Session, ran: list[str]) -> None:
     """Calls wait for the commit, run in the order of registration, and run once."""
-    session.execute(text("SELECT 1"))
-    on_commit(session, ran.append, "first")
-    on_commit(session, ran.append, "second")
+    plain.execute(text("SELECT 1"))
+    on_commit(plain, ran.append, "first")
+    on_commit(plain, ran.append, "second")
     assert ran == []
-    session.commit()
+    plain.commit()
     assert ran == ["first", "second"]
-    session.commit()
+    plain.commit()
 
     assert ran == ["first", "second"]
 
 
-def test_registered_before_any_statement(session: Session, ran: list[str]) -> None:
+def test_registered_before_any_statement(plain: Session, ran: list[str]) -> None:
     """A call registered before the transaction began runs at its commit."""
-    on_commit(session, ran.append, "x")
-    assert has_calls(session)
-    session.commit()
+    on_commit(plain, ran.append, "x")
+    assert has_calls(plain)
+    plain.commit()
 
     assert ran == ["x"]
-    assert not has_calls(session)
+    assert not has_calls(plain)
 
 
 @pytest.mark.parametrize("end", [Session.rollback, Session.close], ids=["rollback", "close"])
-def test_dropped_without_a_commit(session: Session, ran: list[str], end: Callable[[Session], None]) -> None:
+def test_dropped_without_a_commit(plain: Session, ran: list[str], end: Callable[[Session], None]) -> None:
     """A transaction that is rolled back, or closed unfinished, takes its calls with it."""
-    session.execute(text("SELECT 1"))
-    on_commit(session, ran.append, "lost")
-    end(session)
-    session.execute(text("SELECT 1"))
-    session.commit()
+    plain.execute(text("SELECT 1"))
+    on_commit(plain, ran.append, "lost")
+    end(plain)
+    plain.execute(text("SELECT 1"))
+    plain.commit()
 
     assert ran == []
 
 
-def test_savepoint_rolled_back(session: Session, ran: list[str]) -> None:
+def test_savepoint_rolled_back(plain: Session, ran: list[str]) -> None:
     """A savepoint that is rolled back takes the calls registered in it, and no others."""
-    on_commit(session, ran.append, "before")
-    with pytest.raises(ZeroDivisionError), session.begin_nested():
-        on_commit(session, ran.append, "inside")
+    on_commit(plain, ran.append, "before")
+    with pytest.raises(ZeroDivisionError), plain.begin_nested():
+        on_commit(plain, ran.append, "inside")
         raise ZeroDivisionError
-    on_commit(session, ran.append, "after")
-    session.commit()
+    on_commit(plain, ran.append, "after")
+    plain.commit()
 
     assert ran == ["before", "after"]
 
 
-def test_savepoint_released(session: Session, ran: list[str]) -> None:
+def test_savepoint_released(plain: Session, ran: list[str]) -> None:
     """A released savepoint runs nothing: its calls wait for the outermost commit."""
-    with session.begin_nested():
-        on_commit(session, ran.append, "inside")
+    with plain.begin_nested():
+        on_commit(plain, ran.append, "inside")
     assert ran == []
-    session.commit()
+    plain.commit()
 
     assert ran == ["inside"]
 
 
-def test_inner_released_outer_rolled_back(session: Session, ran: list[str]) -> None:
+def test_inner_released_outer_rolled_back(plain: Session, ran: list[str]) -> None:
     """The calls of a released savepoint go when the savepoint around it is rolled back."""
-    outer = session.begin_nested()
-    with session.begin_nested():
-        on_commit(session, ran.append, "inner")
+    outer = plain.begin_nested()
+    with plain.begin_nested():
+        on_commit(plain, ran.append, "inner")
     outer.rollback()
-    session.commit()
+    plain.commit()
 
     assert ran == []
 
 
-def test_with_begin(session: Session, ran: list[str]) -> None:
+def test_with_begin(plain: Session, ran: list[str]) -> None:
     """``with session.begin():`` counts like commit()."""
-    with session.begin():
-        on_commit(session, ran.append, "x")
+    with plain.begin():
+        on_commit(plain, ran.append, "x")
         assert ran == []
 
     assert ran == ["x"]
 
 
-def test_call_uses_the_session(session: Session, ran: list[str]) -> None:
+def test_call_uses_the_session(plain: Session, ran: list[str]) -> None:
     """A call may start a new transaction on the session, and register further calls for it."""
 
     def work() -> None:
-        ran.append(str(session.scalar(text("SELECT 7"))))
-        on_commit(session, ran.append, "next")
+        ran.append(str(plain.scalar(text("SELECT 7"))))
+        on_commit(plain, ran.append, "next")
 
-    on_commit(session, work)
-    session.commit()
+    on_commit(plain, work)
+    plain.commit()
     assert ran == ["7"]
-    session.commit()
+    plain.commit()
 
     assert ran == ["7", "next"]
 
 
-def test_error_in_a_call(session: Session, ran: list[str]) -> None:
+def test_error_in_a_call(plain: Session, ran: list[str]) -> None:
     """An error in a call reaches the caller of commit() after the other calls; the data is stored."""
-    session.execute(text("CREATE TABLE t (n int)"))
-    session.execute(text("INSERT INTO t VALUES (1)"))
-    on_commit(session, fail_with(KeyError("missing")))
-    on_commit(session, ran.append, "still runs")
+    plain.execute(text("CREATE TABLE t (n int)"))
+    plain.execute(text("INSERT INTO t VALUES (1)"))
+    on_commit(plain, fail_with(KeyError("missing")))
+    on_commit(plain, ran.append, "still runs")
     with pytest.raises(KeyError, match="missing"):
-        session.commit()
-    session.rollback()
+        plain.commit()
+    plain.rollback()
 
     assert ran == ["still runs"]
-    assert session.scalar(text("SELECT count(*) FROM t")) == 1
+    assert plain.scalar(text("SELECT count(*) FROM t")) == 1
 
 
-def test_errors_in_several_calls(session: Session) -> None:
+def test_errors_in_several_calls(plain: Session) -> None:
     """Several errors come as a group that says the transaction is committed."""
-    on_commit(session, fail_with(KeyError("a")))
-    on_commit(session, fail_with(IndexError(0)))
+    on_commit(plain, fail_with(KeyError("a")))
+    on_commit(plain, fail_with(IndexError(0)))
 
     with pytest.raises(ExceptionGroup, match="failed; the transaction is committed") as caught:
-        session.commit()
+        plain.commit()
 
     assert [type(error) for error in caught.value.exceptions] == [KeyError, IndexError]
 
 
-def test_coroutine_function_on_a_synchronous_session(session: Session) -> None:
+def test_coroutine_function_on_a_synchronous_session(plain: Session) -> None:
     """A coroutine function cannot be awaited here, and is refused when it is registered."""
 
     async def notify() -> None: ...
 
     with pytest.raises(TypeError, match=r"cannot await .*notify for a synchronous session; pass a function"):
-        on_commit(session, notify)
+        on_commit(plain, notify)
 
 
-def test_keyword_arguments(session: Session) -> None:
+def test_keyword_arguments(plain: Session) -> None:
     """Arguments reach the function as they were given."""
     got: dict[str, object] = {}
-    on_commit(session, got.update, a=1)
-    session.commit()
+    on_commit(plain, got.update, a=1)
+    plain.commit()
 
     assert got == {"a": 1}
 
@@ -214,22 +214,22 @@ def test_scoped_session(engine: Engine, ran: list[str]) -> None:
     assert ran == ["mine"]
 
 
-def test_delay_on_commit(session: Session) -> None:
+def test_delay_on_commit(plain: Session) -> None:
     """A task is sent with its arguments once the transaction is committed."""
     task = FakeTask()
-    delay_on_commit(session, task, 1, b=2)
+    delay_on_commit(plain, task, 1, b=2)
     assert task.sent == []
-    session.commit()
+    plain.commit()
 
     assert task.sent == [((1,), {"b": 2}, {})]
 
 
-def test_apply_async_on_commit(session: Session) -> None:
+def test_apply_async_on_commit(plain: Session) -> None:
     """Options of apply_async are passed on; what was rolled back is not sent."""
     task = FakeTask()
-    apply_async_on_commit(session, task, [1], {"b": 2}, countdown=3)
-    session.commit()
-    apply_async_on_commit(session, task, [4])
-    session.rollback()
+    apply_async_on_commit(plain, task, [1], {"b": 2}, countdown=3)
+    plain.commit()
+    apply_async_on_commit(plain, task, [4])
+    plain.rollback()
 
     assert task.sent == [((1,), {"b": 2}, {"countdown": 3})]
