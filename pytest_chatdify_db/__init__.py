@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_chatdify_db.errors import ChatdifyDBError
+    from pytest_chatdify_db.findings import ChatdifyDBWarning
     from pytest_chatdify_db.fixtures.celery import CeleryEager
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CeleryEager",
     "ChatdifyDBError",
+    "ChatdifyDBWarning",
     "CountQueries",
     "Database",
     "OverrideDependencies",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "CeleryEager": "fixtures.celery",
     "ChatdifyDBError": "errors",
+    "ChatdifyDBWarning": "findings",
     "CountQueries": "fixtures.queries",
     "Database": "fixtures.database",
     "OverrideDependencies": "fixtures.fastapi",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.findings import Finding, findings
 from pytest_chatdify_db.markers import DatabaseMark
 from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone
 from pytest_chatdify_db.redirect import Redirect
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.run import Run
-    from pytest_chatdify_db.sandbox.handle import Sandbox
+    from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.spares import Spares
@@ -103,11 +104,11 @@ class Lifecycle:
         self.worker = worker
         self.running: Running | None = None
         self.turn: Turn | None = None
-        self.failure: str | None = None
         self._run_directory = run_directory
         self._run: Run | None = None
         self._clones = count(1)
         self._sandbox: Sandbox | None = None
+        self._left_open: set[str] = set()
         self._resources = ExitStack()
 
     @property
@@ -204,24 +205,37 @@ class Lifecycle:
         if mark.reset_sequences:
             sequences.reset(self.redirect.address)
 
-    def close_turn(self) -> None:
-        """End the turn of the running test and undo what it wrote.
+    def close_turn(self) -> list[Finding]:
+        """End the turn of the running test and undo what it wrote; return what was noticed in it.
 
         Raises:
             SandboxGone: It has ended or does not answer.
             IsolationLost: The test has left its transaction by a way that cannot be followed.
         """
         if self.running is None or self.turn is None:
-            return
+            return []
         turn, self.turn = self.turn, None
+        noticed: list[Finding] = []
         with _sandbox_failures():
             if turn.database is not None:
                 own = self.running.sandbox.use_database(None, turn.test)
+                noticed += findings(turn.test, own, self.options)
                 self.running.spares.give_back(turn.database, changed=own.wrote)
-            report = self.running.frames.close(turn.frame)
-        lost = getattr(report, "lost", "")
-        if lost:
-            raise IsolationLost.by(turn.test, lost)
+            report = cast("FrameReport", self.running.frames.close(turn.frame))
+        if report.lost:
+            raise IsolationLost.by(turn.test, report.lost)
+        return [*noticed, *findings(turn.test, self._without_known_leaks(report), self.options)]
+
+    def know_leaks(self, report: FrameReport) -> None:
+        """Take note of connections that a fixture, not a test, keeps in a transaction."""
+        self._left_open |= {_connection(client) for client in report.clients_in_transaction}
+
+    def _without_known_leaks(self, report: FrameReport) -> FrameReport:
+        """Return *report* with those connections only that were in no transaction when the test before ended."""
+        clients = report.clients_in_transaction
+        new = tuple(client for client in clients if _connection(client) not in self._left_open)
+        self._left_open = {_connection(client) for client in clients}
+        return replace(report, clients_in_transaction=new)
 
     def push_frame(self, frame: Frame) -> None:
         """Open *frame*, unless the database has ended."""
@@ -254,6 +268,11 @@ def first_line(error: ChatdifyDBError) -> str:
     return str(error).partition("\n")[0]
 
 
+def _connection(client: str) -> str:
+    """Return the part of a client's description that stays the same: its number and name."""
+    return client.partition(",")[0]
+
+
 def _drop_databases(run: Run) -> None:
     """Drop the databases that the run made on a server that the plugin did not start."""
     from pytest_chatdify_db import templates
@@ -282,7 +301,7 @@ def _application_url() -> Any:
         return None
     try:
         return get_settings().url
-    except Exception:  # Whatever is wrong with them, they cannot lead to another database.
+    except Exception:  # noqa: BLE001 - whatever is wrong with them, they cannot lead to another database
         return None
 
 

@@ -8,18 +8,23 @@ fixture.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
 from pytest_chatdify_db import items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.findings import ChatdifyDBWarning
 from pytest_chatdify_db.lifecycle import Running, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
 from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.scopes import Frame
+
+if TYPE_CHECKING:
+    from pytest_chatdify_db.sandbox.handle import FrameReport
 
 START: Final = "_chatdify_db_started"
 TURN: Final = "_chatdify_db_turn"
@@ -62,7 +67,11 @@ def close_turn(item: pytest.Item) -> None:
     """End the turn of *item*, if it has begun."""
     now = state.of(item.config)
     with reported(), _final(now, item):
-        now.lifecycle.close_turn()
+        noticed = now.lifecycle.close_turn()
+    for finding in noticed:
+        if finding.severity == "error":
+            pytest.fail(finding.text, pytrace=False)
+        warnings.warn(ChatdifyDBWarning(finding.text), stacklevel=1)
 
 
 def open_turn_without_fixtures(item: pytest.Item) -> None:
@@ -117,6 +126,7 @@ def _set_up_wider(
     if running.frames.clear_way(frame, is_in_use=_in_use(request)):
         return fixturedef.execute(request)  # type: ignore[arg-type]
     if not running.frames.holds(frame):
+        lifecycle.know_leaks(cast("FrameReport", running.frames.last_report))
         # ... and this one before it, so that what the tear-down writes is undone as well.
         fixturedef.addfinalizer(lambda: lifecycle.push_frame(frame))
     return value

@@ -35,13 +35,14 @@ def chatdify_db(*, isolation: Isolation | None = None, reset_sequences: bool = F
     """Hold the marker's signature: whatever Python refuses here, the marker refuses.
 
     Raises:
-        ValueError: A value is not one of the valid ones.
+        ValueError: *isolation* is not one of the valid values.
+        TypeError: *reset_sequences* is no bool.
     """
     if isolation is not None and isolation not in get_args(Isolation):
         valid = " or ".join(repr(value) for value in get_args(Isolation))
         raise ValueError(f"isolation is {isolation!r}, not {valid}")
     if not isinstance(reset_sequences, bool):
-        raise ValueError(f"reset_sequences is {reset_sequences!r}, not True or False")
+        raise TypeError(f"reset_sequences is {reset_sequences!r}, not True or False")
     return DatabaseMark(isolation, reset_sequences)
 
 

@@ -41,32 +41,38 @@ from pytest_chatdify_db.fixtures.sessions import sync_session as sync_session
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the options."""
     entry.refuse_ineffective_block(pluginmanager)
     options.add(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Redirect the environment before the first conftest is imported."""
     entry.redirect_environment(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, read the options, make the state."""
     config.addinivalue_line("markers", markers.LINE)
     entry.configure(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
+    """Say what was asked for, and where."""
     return reporting.header(state.of(config).lifecycle.options)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check every marker."""
     entry.check_markers(config, items)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have the database started first if the test needs it."""
     lifetimes.begin(item)
 
 
@@ -74,19 +80,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
+    """Give the rows of a fixture the life of the fixture."""
     return (yield from lifetimes.set_up(fixturedef, request))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Begin the turn of an item that has no fixtures."""
     lifetimes.open_turn_without_fixtures(item)
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Explain a failure for want of a database."""
     report = yield
     report.sections.extend(lifetimes.explanations(item, report))
     return report
@@ -94,10 +103,12 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give a worker's summary to the controller."""
     xdist.hand_in(session.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which server was used."""
     if config.get_verbosity() >= 0:
         for line in state.of(config).summaries:
             terminalreporter.write_line(line)

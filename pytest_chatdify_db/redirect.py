@@ -66,7 +66,7 @@ def variables(address: Address) -> dict[str, str | None]:
         "PGUSER": address.user,
         "PGPASSWORD": password,
         "PGDATABASE": address.database,
-        # The sandbox offers no encryption on the loopback interface: not to ask for it saves each connection a round trip.
+        # The sandbox offers no encryption on the loopback interface; not to ask for it saves a round trip.
         "PGSSLMODE": "disable",
         "PGGSSENCMODE": "disable",
         **dict.fromkeys(_DROPPED),

@@ -31,7 +31,9 @@ from pytest_chatdify_db.postgres.address import Address
 Seed = Callable[[Session], object]
 
 _FOUNDATION: Final = "app.db:Base"
-_CREATED: Final = re.compile(r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.I)
+_CREATED: Final = re.compile(
+    r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.IGNORECASE
+)
 
 
 def load(paths: Iterable[str]) -> tuple[MetaData, ...]:
@@ -135,7 +137,7 @@ def _ddl(metadatas: Iterable[MetaData]) -> list[str]:
             metadata.create_all(engine, checkfirst=False)
         except SQLAlchemyError as error:
             raise SchemaError.cannot_create("the schema", _words(error)) from error
-        except Exception:  # A listener of the project's asks the server something, and here is none.
+        except Exception:  # noqa: BLE001 - a listener of the project's asks the server something, and here is none
             return [secrets.token_hex(16)]
     return statements
 

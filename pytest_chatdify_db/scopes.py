@@ -62,12 +62,17 @@ class Frame:
 
 
 class FrameStack:
-    """The frames of one sandbox, bottom first."""
+    """The frames of one sandbox, bottom first.
 
-    __slots__ = ("_frames", "_sandbox")
+    Attributes:
+        last_report: What the sandbox reported when the last frame was undone.
+    """
+
+    __slots__ = ("_frames", "_sandbox", "last_report")
 
     def __init__(self, sandbox: Frames) -> None:
         self._sandbox = sandbox
+        self.last_report: object = None
         self._frames: list[Frame] = []
 
     @property
@@ -99,7 +104,7 @@ class FrameStack:
             if self._frames[-1] is frame and not self._sandbox.wrote:
                 self._pop()
             elif below is not None and not below.is_settled and not below.outlives(frame):
-                raise LateFixture.after_rows(frame.name, frame.scope, str(below))
+                raise LateFixture.after_rows(frame.name, frame.scope, str(below))  # noqa: TRY301 - undone just below
             frame.is_settled = True
         except BaseException:
             self.close(frame)
@@ -162,4 +167,5 @@ class FrameStack:
 
     def _pop(self) -> object:
         self._frames.pop()
-        return self._sandbox.pop()
+        self.last_report = self._sandbox.pop()
+        return self.last_report

@@ -25,7 +25,7 @@ class State:
 
     lifecycle: Lifecycle
     item: pytest.Item | None = None
-    progress: ProgressCallback = field(default=lambda step: None)
+    progress: ProgressCallback = field(default=lambda _: None)
     telling_modules: tuple[str, ...] = ()
     first_failure: str | None = None
     summaries: list[str] = field(default_factory=list)

@@ -34,7 +34,7 @@ _PLUGIN: Final = {
         f"{_P}.servers.*",
     ),
     "schema": (f"{_P}.schema",),
-    "course of a run": tuple(f"{_P}.{name}" for name in ("redirect", "scopes", "lifecycle")),
+    "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "scopes", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "lifetimes", "entry")),
         f"{_P}.fixtures",

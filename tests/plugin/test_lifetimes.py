@@ -304,3 +304,54 @@ def test_doctests_have_turns(project: Project) -> None:
     result = project.run()
 
     result.assert_outcomes(passed=2)
+
+
+def test_what_is_noticed(project: Project) -> None:
+    """A dirty read of the application and a transaction left open are warned of at the test that has them."""
+    project.write_models()
+    project.write("pytest.ini", "[pytest]")
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from sqlalchemy import text
+        from app.db import SyncSessionLocal, get_sync_session
+        from models import Item
+        from store import names
+
+        left = []
+
+        @pytest.fixture(scope="module", autouse=True)
+        def reading_all_the_time():
+            with SyncSessionLocal() as session:
+                session.execute(text("SELECT 1"))
+                yield
+
+        def test_dirty_read():
+            with get_sync_session() as session:
+                session.add(Item(name="uncommitted"))
+                session.flush()
+                names()
+
+        def test_leak():
+            left.append(SyncSessionLocal())
+            left[0].execute(text("SELECT 1"))
+
+        def test_clean(): ...
+        """,
+    )
+
+    result = project.run(plugins="")
+
+    result.assert_outcomes(passed=3, warnings=2)
+    result.stdout.fnmatch_lines(
+        [
+            "test_it.py::test_dirty_read",
+            "*ChatdifyDBWarning: chatdify-db: in test_it.py::test_dirty_read one connection *'item'*",
+            "test_it.py::test_leak",
+            "*ChatdifyDBWarning: chatdify-db: test_it.py::test_leak has left 1 connection(s) in a transaction.",
+        ]
+    )
+    project.run("--chatdify-db-dirty-reads=off", "--chatdify-db-leaks=error", plugins="").assert_outcomes(
+        passed=3, errors=1
+    )

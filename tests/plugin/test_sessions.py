@@ -182,6 +182,19 @@ def test_two_plugins_define_it(project: Project) -> None:
     )
 
 
+def test_module_beside_a_plugin_defines_it(project: Project) -> None:
+    """A test module decides for itself, also where a plugin comes from the same package as it."""
+    project.write("tests/__init__.py", "")
+    project.write("tests/helpers.py", "")
+    project.write("conftest.py", "pytest_plugins = ['tests.helpers']")
+    project.write(
+        "tests/test_it.py",
+        "import pytest\n@pytest.fixture\ndef session(): return 'mine'\ndef test_it(session): assert session == 'mine'",
+    )
+
+    project.run().assert_outcomes(passed=1)
+
+
 def test_project_without_the_layer(project: Project) -> None:
     """A project whose package ``app`` is another one gets sessions on engines of the plugin's own."""
     project.write("app/__init__.py", "")

@@ -20,20 +20,25 @@ class Rows:
     frames: list[list[str]] = field(default_factory=list)
 
     def push(self, name: str) -> None:
+        """Open a frame."""
         self.frames.append([])
 
     def pop(self) -> list[str]:
+        """Undo the innermost frame."""
         return self.frames.pop()
 
     @property
     def wrote(self) -> bool:
+        """Whether it has rows."""
         return bool(self.frames[-1])
 
     def write(self, row: str) -> None:
+        """Store a row."""
         self.frames[-1].append(row)
 
     @property
     def visible(self) -> list[str]:
+        """What a query would find."""
         return [row for frame in self.frames for row in frame]
 
 
@@ -47,6 +52,7 @@ class Fixtures:
         self.set_ups: list[str] = []
 
     def use(self, name: str, scope: ScopeName, *, writes: bool = True, in_use: tuple[str, ...] = ()) -> None:
+        """Ask for a fixture."""
         if name in self.live:
             return
         frame = Frame(name, scope, lambda: self.finish(name))
@@ -59,6 +65,7 @@ class Fixtures:
             self.use(name, scope, writes=writes, in_use=in_use)
 
     def finish(self, name: str) -> None:
+        """Finish a fixture, if it is live."""
         if name in self.live:
             self.stack.close(self.live.pop(name))
 
