@@ -56,9 +56,9 @@ class Parameters:
         local: Set by SET LOCAL, until the end of the transaction.
     """
 
-    startup: Settings = NO_SETTINGS
-    session: Settings = NO_SETTINGS
-    local: Settings = NO_SETTINGS
+    startup: Settings = field(default_factory=lambda: NO_SETTINGS)
+    session: Settings = field(default_factory=lambda: NO_SETTINGS)
+    local: Settings = field(default_factory=lambda: NO_SETTINGS)
     _effective: Settings | None = field(default=None, repr=False)
     _reports: Settings | None = field(default=None, repr=False)
 
