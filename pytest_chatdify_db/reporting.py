@@ -127,5 +127,5 @@ class Progress:
     def _reporter(self) -> pytest.TerminalReporter | None:
         if self._config.get_verbosity() < 0:
             return None
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        return reporter if isinstance(reporter, pytest.TerminalReporter) else None
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
+        return reporter
