@@ -35,7 +35,7 @@ class Savepoint:
         position: How many writes the transaction held when it was set.
         tick: How many changes of any kind it held: writes and cursors.
         settings: The session's settings at that time; a rollback to it brings them back.
-        holders: How many levels and frames would return to it.
+        holders: The levels and frames that would return to it, and whose they are; a frame is nobody's.
         alive: Whether it is still on the server's stack.
     """
 
@@ -43,7 +43,7 @@ class Savepoint:
     position: int
     tick: int
     settings: Settings
-    holders: int = 0
+    holders: dict[Level | Frame, int | None] = field(default_factory=dict)
     alive: bool = True
 
 
@@ -74,6 +74,7 @@ class Transaction:
         depth: How many frames were open when it began.
         failed: Whether a statement failed in it, so that only its end or a return is allowed.
         read_only: Whether it may not write.
+        executes: Whether a statement has been executed in it.
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
         made_tables: Temporary tables it has made that its COMMIT changes.
@@ -85,6 +86,7 @@ class Transaction:
     depth: int = 0
     failed: bool = False
     read_only: bool = False
+    executes: bool = False
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
     made_tables: list[str] = field(default_factory=list)
@@ -200,13 +202,16 @@ class History:
         return savepoint
 
     def forget(self) -> None:
-        """Release the savepoints on top of the stack that nobody would return to."""
+        """Release the savepoints on top of the stack that nobody needs: whoever has not written since may float."""
         keep = len(self.stack)
-        while keep and not self.stack[keep - 1].holders:
+        while keep and not self._is_needed(self.stack[keep - 1]):
             keep -= 1
         if keep < len(self.stack):
             self.sql.append(f"RELEASE {self.stack[keep].name}")
             self._drop(keep)
+
+    def _is_needed(self, savepoint: Savepoint) -> bool:
+        return any(owner is None or self.own_after(savepoint.position, owner) for owner in savepoint.holders.values())
 
     def return_to(self, savepoint: Savepoint) -> None:
         """Undo everything since *savepoint*, whoever did it."""
@@ -216,19 +221,14 @@ class History:
         savepoint.tick = self._tick
         while self._runs and self._runs[-1][0] >= self.clock:
             self._runs.pop()
+        for frame in self.frames:
+            if frame.mark is not None and not frame.mark.alive:  # what was undone had begun before the frame
+                _hold(frame, savepoint, None)
 
     def _drop(self, keep: int) -> None:
         for savepoint in self.stack[keep:]:
             savepoint.alive = False
         del self.stack[keep:]
-
-    @staticmethod
-    def _hold(level: Level | Frame, savepoint: Savepoint | None) -> None:
-        if level.mark is not None:
-            level.mark.holders -= 1
-        level.mark = savepoint
-        if savepoint is not None:
-            savepoint.holders += 1
 
     # -- A client's transaction
 
@@ -243,7 +243,7 @@ class History:
             mark = _standing(level)
             if mark is not None and self.own_after(mark.position, owner):
                 break
-            self._hold(level, guard)
+            _hold(level, guard, owner)
         return guard
 
     def _is_last(self, mark: Savepoint, owner: int) -> bool:
@@ -253,7 +253,7 @@ class History:
     def leave(self, transaction: Transaction, index: int) -> None:
         """Forget the client's savepoints from *index* on; what was written there stays."""
         for level in transaction.levels[index:]:
-            self._hold(level, None)
+            _hold(level, None, None)
         del transaction.levels[index:]
 
     def undo(self, transaction: Transaction, index: int = 0) -> None:
@@ -280,7 +280,7 @@ class History:
         """Open a frame: all that follows is undone by its pop."""
         frame = Frame(name, None)
         if self.frames or self.clock:
-            self._hold(frame, self.guard())
+            _hold(frame, self.guard(), None)
         self.frames.append(frame)
         return frame
 
@@ -293,7 +293,7 @@ class History:
             self.return_to(frame.mark)
             if self.conflict is not None and self.conflict.position >= frame.mark.position:
                 self.conflict = None
-            self._hold(frame, None)
+            _hold(frame, None, None)
         return frame
 
     def _restart(self) -> None:
@@ -308,3 +308,11 @@ class History:
 
 def _standing(level: Level) -> Savepoint | None:
     return level.mark if level.mark is not None and level.mark.alive else None
+
+
+def _hold(place: Level | Frame, savepoint: Savepoint | None, owner: int | None) -> None:
+    if place.mark is not None:
+        place.mark.holders.pop(place, None)
+    place.mark = savepoint
+    if savepoint is not None:
+        savepoint.holders[place] = owner
