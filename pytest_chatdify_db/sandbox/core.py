@@ -195,6 +195,15 @@ class Core:
             self.outside.cancel(client)
 
     @property
+    def served(self) -> Client | None:
+        """The client that the shared session works for."""
+        return self._task.client if self._task is not None else None
+
+    def find(self, number: int) -> Client | None:
+        """Return the client of that number, if it is connected."""
+        return self.session.clients.get(number)
+
+    @property
     def delays_the_test_run(self) -> Client | None:
         """The client whose statement runs while the test run waits for its turn."""
         if self._task is None or self._task.client is None or not any(task.done for task in self._queue):

@@ -19,6 +19,7 @@ from typing import IO, Any, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.sandbox.dirty import DirtyRead
+from pytest_chatdify_db.sandbox.waits import Wait
 
 #: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.
 _PATIENCE: Final = 60.0
@@ -137,9 +138,7 @@ class Sandbox:
     ) -> Self:
         """Do what ``spawn`` and ``serve`` do."""
         sandbox = cls.spawn(listener)
-        sandbox.serve(
-            server, user=user, password=password, database=database, refuse_dirty_reads=refuse_dirty_reads
-        )
+        sandbox.serve(server, user=user, password=password, database=database, refuse_dirty_reads=refuse_dirty_reads)
         return sandbox
 
     def push(self, name: str) -> None:
@@ -168,6 +167,19 @@ class Sandbox:
             return _report(self._ask({"do": "leave", "name": name}))
         self._ask({"do": "enter", "address": dataclasses.asdict(address)})
         return FrameReport(wrote=False)
+
+    def waits(self) -> list[Wait]:
+        """Return which connections wait for a lock, and for whom. May be called while one of them waits."""
+        return [Wait(**fields) for fields in self._ask({"do": "waits"})["waits"]]
+
+    def end_wait(self, client: int, explanation: str) -> None:
+        """End the statement that the connection *client* waits in, as a deadlock is ended.
+
+        Args:
+            client: The number of the connection, which drivers know as its process id.
+            explanation: Why it would wait for ever; the detail of the error that the client gets.
+        """
+        self._ask({"do": "end_wait", "client": client, "explanation": explanation})
 
     def stop(self) -> None:
         """End the process; more than once is fine."""

@@ -13,11 +13,12 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, cancel, connect
+from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
+from pytest_chatdify_db.sandbox import waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
@@ -67,6 +68,7 @@ class Host:
         self._selector = selectors.DefaultSelector()
         self._clients: dict[int, tuple[Client, Peer]] = {}
         self._own: dict[int, Own] = {}
+        self._monitor: Connection | None = None
         self._listener = listener
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
         self._commands = bytearray()
@@ -289,6 +291,12 @@ class Host:
 
     def _obey(self, command: dict[str, Any]) -> None:
         core, name = self._core, command["do"]
+        if name == "waits":
+            self._answer(self._waits())
+            return
+        if name == "end_wait":
+            self._answer(self._end_wait(command["client"], command["explanation"]))
+            return
         if core.broken and name in {"push", "pop"}:
             reason = core.broken
             try:
@@ -312,6 +320,25 @@ class Host:
             job = lambda: core.leave_direct(command["name"])  # noqa: E731
         core.ask(job, self._answer)
         core.run()
+
+    def _waits(self) -> dict[str, Any]:
+        """Tell who waits for whom, whatever the shared session does meanwhile."""
+        clients = {own.pid: number for number, own in self._own.items()}
+        if self._core.served is not None:
+            clients[self._backend[2]] = self._core.served.number
+        try:
+            if self._monitor is None or self._monitor.is_closed:
+                self._monitor = connect(self._server, application_name="chatdify-db monitor")
+            return {"waits": [asdict(wait) for wait in waits.find(self._monitor, clients)]}
+        except (ConnectError, ServerError) as error:
+            return {"error": str(error)}
+
+    def _end_wait(self, number: int, explanation: str) -> dict[str, Any]:
+        client = self._core.find(number)
+        if client is not None:
+            client.explanation = explanation
+            self.cancel(client)
+        return {}
 
     def _answer(self, result: Any) -> None:
         if isinstance(result, Broken):

@@ -43,6 +43,16 @@ def dirty_read(writer: str, table: str, wrote: str) -> bytes:
     )
 
 
+def deadlock(explanation: str) -> bytes:
+    """End a statement that waits for what can never happen, as a deadlock is ended."""
+    return wire.error(
+        "40P01",
+        "deadlock detected: this statement waits for a lock that cannot be released",
+        detail=explanation,
+        hint="End the transaction that holds the lock before this statement runs, or run one of the two in a thread.",
+    )
+
+
 def lost(frame: str) -> bytes:
     """Refuse to go on with a transaction that ended with the test it was begun in."""
     return wire.error(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.backend import Reply
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.refusals import OWN_DATABASE
@@ -19,6 +20,8 @@ from pytest_chatdify_db.sandbox.texts import Text
 
 #: What a server answers where a statement needs a session without an open transaction, or ends one in a procedure.
 _NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000", "55P04"})
+
+_CANCELLED: Final = "57014"
 
 
 @dataclass(slots=True)
@@ -147,6 +150,8 @@ def own_words(client: Client, message: bytes) -> bytes:
     """Return an ErrorResponse or NoticeResponse as *client* would have had it from a session of its own."""
     if client.prefix in message:
         message = wire.message(message[:1], message[5:].replace(client.prefix, b""))
+    if client.explanation and wire.error_fields(message[5:]).get("C") == _CANCELLED:
+        message, client.explanation = refusals.deadlock(client.explanation), ""
     if message[0] == 69 and not client.in_transaction:
         fields = wire.error_fields(message[5:])
         if fields.get("C") in _NEEDS_OWN_SESSION and "H" not in fields:
