@@ -1,0 +1,184 @@
+"""The texts of the errors in a test project: what failed, why, and at least one way out."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from pytest_chatdify_db import mistakes
+from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.mistakes import (
+    FixtureError,
+    IsolationLost,
+    LateFixture,
+    MarkerError,
+    OptionError,
+    RedirectError,
+    SandboxGone,
+    SchemaError,
+)
+
+TEST = "tests/test_it.py::test_it"
+
+# Each message with its first line, its cause, and a part of what it advises.
+TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
+    (
+        OptionError.invalid("CHATDIFY_DB_SQL", "environment", "some", ["'off'", "'failed'", "'all'"]),
+        "chatdify-db: the option CHATDIFY_DB_SQL is not valid.",
+        "its value is 'some' (from the environment)",
+        "set it to 'off', 'failed' or 'all'",
+    ),
+    (
+        MarkerError.invalid(TEST, "got an unexpected keyword argument 'isolatoin'"),
+        f"chatdify-db: the marker 'chatdify_db' of {TEST} is not valid.",
+        "got an unexpected keyword argument 'isolatoin'",
+        '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False)',
+    ),
+    (
+        SchemaError.not_importable("shop.models:Base", "ModuleNotFoundError: No module named 'shop'"),
+        "chatdify-db: the tables declared at 'shop.models:Base' cannot be loaded.",
+        "ModuleNotFoundError: No module named 'shop'",
+        "--chatdify-db-metadata=module:attribute",
+    ),
+    (
+        SchemaError.not_metadata("shop.models:Base", "int 3"),
+        "chatdify-db: 'shop.models:Base' holds no tables.",
+        "it is int 3, neither a declarative Base nor a sqlalchemy.MetaData",
+        "name a declarative Base, a MetaData, or a list of them",
+    ),
+    (
+        SchemaError.no_tables("shop.models:Base"),
+        "chatdify-db: 'shop.models:Base' has no tables.",
+        "no model was imported that declares one, so the tests' database would be empty",
+        "import the modules with your models in conftest.py",
+    ),
+    (
+        SchemaError.cannot_create("the table 'places'", 'type "geometry" does not exist'),
+        "chatdify-db: the table 'places' cannot be created in the tests' database.",
+        'type "geometry" does not exist',
+        "an event listener for 'before_create'",
+    ),
+    (
+        SchemaError.seed_failed("KeyError: 'name'"),
+        "chatdify-db: the data of the fixture chatdify_db_seed cannot be stored.",
+        "KeyError: 'name'",
+        "called once with a sqlalchemy.orm.Session",
+    ),
+    (
+        RedirectError.engine_exists("app.db"),
+        "chatdify-db: the application is connected to another database than the tests' one; no test was run.",
+        "app.db made its engine before pytest loaded the plugin chatdify_db",
+        "pytest -p chatdify_db -p <the other plugin>",
+    ),
+    (
+        RedirectError.variable_changed("DATABASE_URL", "postgresql://u:***@db/shop"),
+        "chatdify-db: DATABASE_URL no longer names the tests' database; no test that uses a database was run.",
+        "a conftest.py, a plugin or an imported module set it to postgresql://u:***@db/shop after this plugin had set "
+        "it",
+        "os.environ.setdefault",
+    ),
+    (
+        RedirectError.settings_differ("postgresql://u:***@db/shop"),
+        "chatdify-db: the application's settings do not name the tests' database; no test that uses a database was "
+        "run.",
+        "app.config.get_settings() says postgresql://u:***@db/shop",
+        "let the settings take the database from DATABASE_URL",
+    ),
+    (
+        SandboxGone.said("it does not answer"),
+        "chatdify-db: the sandbox, the process that holds the tests' transaction, has failed.",
+        "it does not answer",
+        '@pytest.mark.chatdify_db(isolation="database")',
+    ),
+    (
+        IsolationLost.by(TEST, "a procedure has committed"),
+        f"chatdify-db: the isolation of {TEST} was lost.",
+        "a procedure has committed",
+        '@pytest.mark.chatdify_db(isolation="database")',
+    ),
+    (
+        FixtureError.session_in_sync_test(TEST),
+        f"chatdify-db: {TEST} asks for the fixture 'session', an AsyncSession, but is a plain function.",
+        "an AsyncSession works in an event loop, and a plain function has none",
+        "use the fixture 'sync_session' instead",
+    ),
+    (
+        FixtureError.no_async_plugin(TEST),
+        f"chatdify-db: {TEST} asks for the fixture 'session', but no plugin runs it in an event loop.",
+        "it is 'async def', and neither pytest-asyncio nor anyio takes it",
+        "@pytest.mark.asyncio (pip install pytest-asyncio)",
+    ),
+    (
+        FixtureError.wrong_backend(TEST, "trio"),
+        f"chatdify-db: {TEST} asks for the fixture 'session', but runs on trio.",
+        "SQLAlchemy's AsyncSession works with asyncio only",
+        "override the fixture anyio_backend and return 'asyncio' from it",
+    ),
+    (
+        FixtureError.ambiguous(TEST, "session", ["theirs", "ours"]),
+        f"chatdify-db: {TEST} asks for the fixture 'session', which 2 plugins define.",
+        "it is defined by theirs and by ours",
+        "pytest -p no:<name>",
+    ),
+    (
+        FixtureError.unknown_dependency(["app.auth.get_user"], ["app.auth.current_user"], known=7),
+        "chatdify-db: app.auth.get_user is not overridden.",
+        "no route of the application depends on it (7 dependencies were found); did you mean app.auth.current_user?",
+        "the very function that the routes name in Depends(...)",
+    ),
+    (
+        FixtureError.unknown_dependency(["a.one", "a.two"], [], known=7),
+        "chatdify-db: a.one, a.two are not overridden.",
+        "no route of the application depends on them (7 dependencies were found)",
+        "include the router in the application before calling override_dependencies",
+    ),
+    (
+        FixtureError.unknown_task("shop.shp", ["shop.ship"]),
+        "chatdify-db: the task 'shop.shp' cannot run eagerly.",
+        "no task of this name is registered in the application; did you mean shop.ship?",
+        "import the module that defines the task before it is sent",
+    ),
+    (
+        FixtureError.unknown_task("shop.ship", []),
+        "chatdify-db: the task 'shop.ship' cannot run eagerly.",
+        "no task of this name is registered in the application",
+        "correct the name given to send_task",
+    ),
+    (
+        LateFixture.after_rows("prices", "module", TEST),
+        "chatdify-db: the module-scoped fixture 'prices' is set up too late to store rows.",
+        f"{TEST} has written already. What is undone first must be written last, and the rows of 'prices' would have "
+        "to stay when those are undone",
+        "name it in the test's signature",
+    ),
+    (
+        LateFixture.in_own_database("prices", "module", TEST),
+        "chatdify-db: the module-scoped fixture 'prices' is set up too late to store rows.",
+        f'{TEST} has a database of its own (isolation="database"), which is dropped when it ends, and the rows of '
+        "'prices' with it",
+        "give it the scope 'function'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "what", "cause", "advice"), TEXTS, ids=lambda value: type(value).__name__)
+def test_text(error: ChatdifyDBError, what: str, cause: str, advice: str) -> None:
+    """The text says what failed, the cause as seen, and how to fix it."""
+    first, second, *rest = str(error).splitlines()
+
+    assert first == what
+    assert second == f"Cause: {cause}"
+    assert "To fix this" in str(error)
+    assert any(advice in line for line in rest)
+
+
+def test_every_message_is_tested() -> None:
+    """A message without a line in the table above fails here."""
+    classes = [
+        each for _, each in inspect.getmembers(mistakes, inspect.isclass) if each.__module__ == mistakes.__name__
+    ]
+    written = {name for each in classes for name, value in vars(each).items() if isinstance(value, classmethod)}
+    source = inspect.getsource(inspect.getmodule(test_text) or mistakes)
+
+    assert {name for name in written if f".{name}(" not in source} == set()
