@@ -85,11 +85,13 @@ class Portal:
         prepared: The statement.
         values: What is bound to it, in text form, where that matters.
         bind: The Bind message, to be sent again.
+        has_run: Whether the sandbox has answered its Execute, so that there is nothing left to execute.
     """
 
     prepared: Prepared | None
     values: tuple[str | None, ...] = ()
     bind: bytes = b""
+    has_run: bool = False
 
     @property
     def statement(self) -> Statement | None:

@@ -34,8 +34,12 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     """
     if (objection := session.objection(client, statement)) is not None:
         return session.fail(client, objection)
-    if statement.kind is Kind.DISCARD_ALL and (client.in_transaction or not is_sole):
+    is_alone = is_sole and not client.in_transaction
+    if statement.kind is Kind.DISCARD_ALL and not is_alone:
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
+    if statement.kind is Kind.SET_TRANSACTION and is_alone:
+        client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
+        return _done(client, "SET")
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
 
@@ -155,14 +159,11 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
 
 def _set_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
-    transaction = client.transaction
     modes = statement.modes
     if modes.isolation is not None and modes.isolation not in _AVAILABLE:
         return session.fail(client, refusals.isolation(modes.isolation))
-    if transaction is None or transaction.implicit:
-        client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
-    elif modes.read_only is not None:
-        transaction.read_only = modes.read_only
+    if modes.read_only is not None:
+        session.begin(client).read_only = modes.read_only
     return _done(client, "SET")
 
 

@@ -29,7 +29,7 @@ from pytest_chatdify_db.sandbox.client import (
 from pytest_chatdify_db.sandbox.relay import Parsing, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.sql import TRANSACTIONAL, Kind, Statement
 
 _NO_PORTAL: Final = wire.error("34000", 'portal "" does not exist')
 _NO_UNNAMED: Final = wire.error("26000", "unnamed prepared statement does not exist")
@@ -48,6 +48,7 @@ class Segment:
         parses: The statements they prepare.
         executed: The portals they execute.
         opened: The client's names of the portals they bind.
+        parsed: Where the last Parse ends.
     """
 
     relay: Relay
@@ -55,6 +56,7 @@ class Segment:
     parses: list[Parsing] = field(default_factory=list)
     executed: list[Portal] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
+    parsed: int = 0
 
 
 def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
@@ -135,18 +137,21 @@ class _Pipeline:
         for parsing in reversed(segment.parses):
             if parsing.is_done or parsing.is_hidden:
                 continue
-            if parsing.previous is None or (not parsing.name and parsing is failed):
+            if parsing.previous is None or (not parsing.name and parsing is failed and parsing.is_next):
                 self.client.statements.pop(parsing.name, None)
             else:
                 self.client.statements[parsing.name] = parsing.previous
-        for name in segment.opened:
-            self.session.cursors.closed(self.client, name)
+        if not self.client.in_transaction:  # inside one, the names are taken until it ends, although it has failed
+            for name in segment.opened:
+                self.session.cursors.closed(self.client, name)
 
     # -- One message each
 
     def _parse(self, body: bytes) -> Generator[Exchange, None, bytes | None]:
+        """Add a Parse, or return the error to answer it with; whichever it is, the unnamed statement before is gone."""
         client, session = self.client, self.session
         name, prepared = names.prepare(client, body, session.cursors)
+        previous = client.statements.get(name) if name else client.statements.pop(name, None)
         if prepared.statement is not None or not prepared.is_empty:
             if (objection := self._failed(prepared.statement)) is not None:
                 text, _ = wire.cstring(prepared.rest)
@@ -155,7 +160,6 @@ class _Pipeline:
             text, _ = wire.cstring(prepared.rest)
             if (error := (yield from session.syntax_error(client, text))) is not None:
                 return error
-        previous = client.statements.get(name)
         if name and previous is not None:
             self._ensure(previous)  # so that the server says that it exists already
         self._add_parse(Parsing(name, prepared, previous))
@@ -171,6 +175,8 @@ class _Pipeline:
             return _NO_UNNAMED
         if prepared is not None and (objection := self._failed(prepared.statement)) is not None:
             return objection
+        if portal in client.cursors and client.transaction is not None and client.transaction.failed:
+            return wire.error("42P03", f'cursor "{portal.decode("utf-8", "replace")}" already exists')
         statement_name = self._server_name(name)
         if (portal or lives_on) and portal not in client.cursors:
             cursors.opened(client, portal, is_private=not portal)
@@ -223,6 +229,9 @@ class _Pipeline:
         portal = client.portals.get(name)
         if portal is None and not name:
             return (yield from self._object(_NO_PORTAL))
+        if portal is not None and portal.has_run:
+            text = f'portal "{name.decode("utf-8", "replace")}" cannot be run'
+            return (yield from self._object(wire.error("55000", text)))
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, name) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
@@ -231,7 +240,7 @@ class _Pipeline:
         client.last_sql = statement.text[:2_000]
         if statement.kind in SPLITS:
             return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
-        is_sole = client.transaction is None and not self.segment.executed
+        is_sole = session.is_first(client) and not self.segment.executed
         if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
             return (yield from self._object(objection))
         self.segment.relay.notice += session.warning(client, statement, is_sole=is_sole)
@@ -241,8 +250,12 @@ class _Pipeline:
 
     def _execute_split(self, portal: Portal, statement: Statement, execute: bytes) -> Work:
         if statement.kind is not Kind.COPY_IN:
-            is_sole = not self.client.in_transaction
-            return (yield from control.answer(self.session, self.client, statement, is_sole=is_sole))
+            is_sole = self.session.is_first(self.client)
+            portal.has_run = True
+            done = yield from control.answer(self.session, self.client, statement, is_sole=is_sole)
+            if done and statement.kind not in TRANSACTIONAL:
+                self.session.begin(self.client).executes = True
+            return done
         # An unnamed statement and portal do not outlive the queries in between.
         parse = portal.prepared.parse if portal.prepared is not None and not portal.prepared.name else b""
         return (yield from copying.begin(self.session, self.client, Copying(parse + portal.bind + execute, statement)))
@@ -276,9 +289,11 @@ class _Pipeline:
         self._add_parse(Parsing(b"", prepared, is_hidden=True))
 
     def _add_parse(self, parsing: Parsing) -> None:
+        parsing.is_next = len(self.segment.data) == self.segment.parsed
         self.segment.parses.append(parsing)
         self.segment.relay.parses.append(parsing)
         self.segment.data += parsing.prepared.parse
+        self.segment.parsed = len(self.segment.data)
 
 
 def _is_executed(following: Sequence[Message]) -> bool:

@@ -33,6 +33,7 @@ class Parsing:
         prepared: The statement.
         previous: What the client had under that name.
         is_hidden: Whether the client did not ask for it.
+        is_next: Whether nothing stands between it and the Parse before, so that an error in its place is its own.
         is_done: Whether the server has confirmed it.
     """
 
@@ -40,6 +41,7 @@ class Parsing:
     prepared: Prepared
     previous: Prepared | None = None
     is_hidden: bool = False
+    is_next: bool = True
     is_done: bool = False
 
 

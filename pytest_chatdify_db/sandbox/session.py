@@ -101,6 +101,7 @@ class SharedSession:
             self.history.return_to(guard)
             self._fail_transaction(client)
             return False
+        transaction.executes |= bool(statements)
         self._note(client, statements)
         transaction.signals += told
         if values is not None and values.rows:
@@ -358,6 +359,11 @@ class SharedSession:
         if command is None or not is_sole or client.in_transaction:
             return b""
         return wire.notice("25P01", f"{command} can only be used in transaction blocks")
+
+    @staticmethod
+    def is_first(client: Client) -> bool:
+        """Return whether nothing has been executed since the client's last Sync or COMMIT."""
+        return client.transaction is None or (client.transaction.implicit and not client.transaction.executes)
 
     def may_fail_at_commit(self, client: Client) -> bool:
         """Return whether the end of a single statement can bring an error of its own."""

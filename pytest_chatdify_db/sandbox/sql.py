@@ -55,8 +55,8 @@ class Kind(Enum):
     NOTIFY = auto()
 
 
-#: Answered from the model of transactions; the server never sees them as they are written.
-CONTROL: Final = frozenset(
+#: Statements that begin, end or divide transactions.
+TRANSACTIONAL: Final = frozenset(
     {
         Kind.BEGIN,
         Kind.COMMIT,
@@ -65,14 +65,18 @@ CONTROL: Final = frozenset(
         Kind.RELEASE,
         Kind.ROLLBACK_TO,
         Kind.PREPARE_TRANSACTION,
-        Kind.SET_TRANSACTION,
-        Kind.SESSION_CHARACTERISTICS,
-        Kind.DISCARD_ALL,
-        Kind.RESET_ALL,
-        Kind.CLOSE_ALL,
-        Kind.DEALLOCATE_ALL,
     }
 )
+
+#: Answered from the model of transactions; the server never sees them as they are written.
+CONTROL: Final = TRANSACTIONAL | {
+    Kind.SET_TRANSACTION,
+    Kind.SESSION_CHARACTERISTICS,
+    Kind.DISCARD_ALL,
+    Kind.RESET_ALL,
+    Kind.CLOSE_ALL,
+    Kind.DEALLOCATE_ALL,
+}
 
 #: Known to the server by what they say to it, but to the clients by what the sandbox tells them at COMMIT.
 SIGNALS: Final = frozenset({Kind.LISTEN, Kind.UNLISTEN, Kind.UNLISTEN_ALL, Kind.NOTIFY})

@@ -146,7 +146,7 @@ class History:
 
     def take_rollback(self) -> str:
         """Return the SQL that a pop noted; the transaction is begun again when it is needed."""
-        return self._take()
+        return self._take() if self._is_open or self.sql[:1] == ["ROLLBACK"] else ""
 
     def _take(self) -> str:
         text = ";".join(self.sql)
@@ -215,7 +215,8 @@ class History:
 
     def return_to(self, savepoint: Savepoint) -> None:
         """Undo everything since *savepoint*, whoever did it."""
-        self.sql.append(f"ROLLBACK TO {savepoint.name}")
+        if self._is_open:
+            self.sql.append(f"ROLLBACK TO {savepoint.name}")
         self._drop(self.stack.index(savepoint) + 1)
         self.clock, self.settings = savepoint.position, savepoint.settings
         savepoint.tick = self._tick

@@ -1,14 +1,16 @@
 """Runs scripts of protocol messages against PostgreSQL and through the sandbox, and compares every byte that comes back.
 
 ``python -m tests.integration.sandbox.differential [file or title ...]`` runs the corpus, or the part of it that is
-named, and prints how many scripts and messages were compared and how they differ.
+named, and prints how many scripts and messages were compared and how they differ. ``--random 1000 --seed 7`` runs as
+many random scripts instead, and prints the shortest part of each that differs.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.address import Address
 
+from .generator import Generator, shortest
 from .scripts import Normaliser, Script, Step, read, show, split
 from .stage import PASSWORD, Stage, StagedSandbox, running, started
 
@@ -195,18 +198,22 @@ class Comparison:
         self._sandbox = sandbox
 
     def run(self, script: Script) -> str:
+        """Run *script* in both and count it; return how the answers differ, empty if they do not."""
+        difference = self.compare(script)
+        self.result.scripts += 1
+        if difference:
+            self.result.differences.append(difference)
+        return difference
+
+    def compare(self, script: Script) -> str:
         """Run *script* in both; return how the answers differ, empty if they do not."""
         with self._stage.clone() as database:
             wanted = perform(script, database)
         self._sandbox.push(script.title)
         got = perform(script, self._sandbox.address)
         self._sandbox.pop()
-        self.result.scripts += 1
         self.result.messages += sum(map(len, wanted))
-        difference = _difference(script, wanted, got)
-        if difference:
-            self.result.differences.append(difference)
-        return difference
+        return _difference(script, wanted, got)
 
 
 def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]]) -> str:
@@ -240,14 +247,26 @@ def corpus() -> list[tuple[str, Script]]:
     return [(path.stem, script) for path in sorted(CORPUS.glob("*.txt")) for script in read(path.read_text())]
 
 
-def main(words: Iterable[str]) -> int:
-    """Run the scripts whose file or title holds one of *words*, or all; return an exit code."""
-    wanted = list(words)
-    chosen = [script for file, script in corpus() if not wanted or any(w in file or w in script.title for w in wanted)]
+def run_random(both: Comparison, number: int, seed: int) -> Iterator[str]:
+    """Run *number* random scripts; yield how the shortest part of each that differs does so."""
+    for at in range(seed, seed + number):
+        script = Generator(at).script(f"random script {at}")
+        if both.run(script):
+            yield both.compare(shortest(script, lambda part: bool(both.compare(part))))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the corpus or random scripts; return an exit code."""
+    parser = argparse.ArgumentParser(description="Compare PostgreSQL and the sandbox message by message.")
+    parser.add_argument("words", nargs="*", help="parts of the names of files or titles; by default all are run")
+    parser.add_argument("--random", type=int, metavar="N", help="run N random scripts instead")
+    parser.add_argument("--seed", type=int, default=1, help="the first of the random scripts (default 1)")
+    given = parser.parse_args(arguments)
+    chosen = [s for file, s in corpus() if not given.words or any(w in file or w in s.title for w in given.words)]
     with comparison() as both:
-        for script in chosen:
-            if difference := both.run(script):
-                print(difference)
+        found = run_random(both, given.random, given.seed) if given.random else map(both.run, chosen)
+        for difference in filter(None, found):
+            print(difference, flush=True)
         print(both.result)
     return 1 if both.result.differences else 0
 

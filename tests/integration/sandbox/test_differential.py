@@ -1,0 +1,36 @@
+"""The sandbox answers as PostgreSQL does, byte for byte: every script of the corpus, and random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .differential import Comparison, corpus, run_random
+from .scripts import Script
+from .stage import Stage, running
+
+_RANDOM_SCRIPTS = 40
+_SEED = 1
+
+
+@pytest.fixture(scope="module")
+def both(server: Stage) -> Iterator[Comparison]:
+    """Give a server and a sandbox to compare."""
+    with server.clone() as database, running(database) as sandbox:
+        yield Comparison(server, sandbox)
+
+
+@pytest.mark.parametrize("script", [pytest.param(script, id=f"{file}: {script.title}") for file, script in corpus()])
+def test_script(both: Comparison, script: Script) -> None:
+    """The script's messages are answered alike."""
+    difference = both.run(script)
+
+    assert not difference, difference
+
+
+def test_random_scripts(both: Comparison) -> None:
+    """Random scripts of one connection are answered alike."""
+    differences = list(run_random(both, _RANDOM_SCRIPTS, _SEED))
+
+    assert not differences, "\n".join(differences)
