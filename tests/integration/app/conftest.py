@@ -34,7 +34,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _serving(app: Any, options: dict[str, Any]) -> Iterator[str]:
-    server = _Server(uvicorn.Config(app, port=0, log_level="critical", ws="none", **options))
+    server = _Server(uvicorn.Config(app, port=0, **{"log_level": "critical", "ws": "none", **options}))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
