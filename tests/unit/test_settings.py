@@ -74,6 +74,12 @@ def test_wrong_server(value: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_an_empty_image() -> None:
+    """What is given empty on the command line is not the default."""
+    with pytest.raises(OptionError, match=r"(?s)--chatdify-db-image is not valid.*set it to a value that is not empty"):
+        resolve({"chatdify_db_image": ""}, {}, {})
+
+
 def test_metadata_is_a_list() -> None:
     """Several metadata may be named, with commas or white space between them."""
     options = resolve({"chatdify_db_metadata": "app.db:Base, billing.models:Base.metadata\nother:m"}, {}, {})

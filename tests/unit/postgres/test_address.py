@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +63,13 @@ def test_with_database_changes_nothing_else() -> None:
     assert address.with_database("b") == Address("db", 1, "u", "p", "b", (("sslmode", "require"),))
 
 
+def test_json_and_back() -> None:
+    """An address passes through a file of JSON unchanged."""
+    address = Address("db", 1, "u", "p", "a", (("sslmode", "require"),))
+
+    assert Address.from_fields(json.loads(json.dumps(dataclasses.asdict(address)))) == address
+
+
 def test_no_secret_is_shown() -> None:
     """Neither str nor repr tells a password, of the role or of the client's key."""
     address = Address.from_url("postgresql://alice:s3cret@db/shop?sslpassword=k3y&sslmode=require")
@@ -72,6 +82,7 @@ def test_no_secret_is_shown() -> None:
     ("url", "cause"),
     [
         ("mysql://u:s3cret@db/x", "its scheme is 'mysql', not 'postgresql'"),
+        ("postgresql://alice@corp/x:s3cret@db/x", "a '@' in a user name or password must be written as %40"),
         ("u:s3cret@db/x", "its scheme is 'u', not 'postgresql'"),
         ("/somewhere", "its scheme is missing, not 'postgresql'"),
         ("postgresql://", "it names no host (a socket directory is given as ?host=/directory)"),
