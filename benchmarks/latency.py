@@ -1,0 +1,84 @@
+"""What a statement costs through the sandbox: on a direct connection and through it, taking turns in one run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from statistics import median
+
+import psycopg2
+
+from benchmarks.operations import OPERATIONS, Operation, enter, take_turn
+from benchmarks.postgres import Stand
+from benchmarks.sandboxed import Sandboxed, sandboxed
+from benchmarks.stats import Figure
+from benchmarks.tables import Table
+
+_NOTES = (
+    "Median microseconds of the median of each turn; ratios are taken turn by turn, with their extremes.",
+    "'direct' is a TCP connection with a SCRAM password, as applications have; 'unix socket' is the fastest there is, "
+    "without a password. The sandbox itself is reached over TCP with a password.",
+)
+
+
+def tables(stand: Stand, turns: int) -> list[Table]:
+    """Measure every operation in so many *turns*, and the reset between tests."""
+    with sandboxed(stand) as setting:
+        setting.push()
+        rows = [_row(operation, asyncio.run(_measure(operation, setting, turns))) for operation in OPERATIONS]
+        setting.pop()
+        reset = _measure_reset(setting, turns * 20)
+    columns = ("operation", "driver", "direct", "sandbox", "sandbox / direct", "sandbox / unix socket")
+    return [
+        Table("Latency through the sandbox", columns, tuple(rows), _NOTES),
+        Table(
+            "Reset between two tests",
+            ("what", "microseconds"),
+            (("undo one committed insert and begin the next test", reset.scaled(1e6).text(0)),),
+            ("Two messages to the sandbox and back; median, and the range without a tenth at either end.",),
+        ),
+    ]
+
+
+def _row(operation: Operation, seconds: list[list[float]]) -> tuple[str, ...]:
+    direct, local, sandbox = seconds
+    return (
+        operation.name,
+        operation.driver,
+        f"{median(direct) * 1e6:,.0f}",
+        f"{median(sandbox) * 1e6:,.0f}",
+        Figure.ratio(sandbox, direct).text(),
+        f"{Figure.ratio(sandbox, local).median:.2f}",
+    )
+
+
+async def _measure(operation: Operation, setting: Sandboxed, turns: int) -> list[list[float]]:
+    """Return the seconds of a call in each turn: direct over TCP, over a unix socket, through the sandbox."""
+    seconds: list[list[float]] = [[], [], []]
+    async with AsyncExitStack() as stack:
+        calls = [await enter(operation, address, stack) for address in (setting.tcp, setting.local, setting.sandbox)]
+        for call in calls:
+            await take_turn(call, 2)
+        for _ in range(turns):
+            for times, call in zip(seconds, calls, strict=True):
+                times.append(await take_turn(call, operation.calls))
+    return seconds
+
+
+def _measure_reset(setting: Sandboxed, times: int) -> Figure:
+    """Return the seconds that the end of a test that wrote and the beginning of the next one take, without extremes."""
+    connection = psycopg2.connect(setting.sandbox.url())
+    seconds = []
+    setting.push()
+    for _ in range(times):
+        with connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO item (name, amount) VALUES ('new', 1)")
+        begun = time.perf_counter()
+        setting.pop()
+        setting.push()
+        seconds.append(time.perf_counter() - begun)
+    connection.close()
+    setting.pop()
+    seconds.sort()
+    return Figure(median(seconds), seconds[len(seconds) // 10], seconds[-1 - len(seconds) // 10])

@@ -1,0 +1,125 @@
+"""The suites of all contestants, who take turns; and what is read off their runs. One run serves several tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.contestants import KINDS, LIMIT, THIS, Contestant, Kind
+from benchmarks.environments import Environments, Unavailable
+from benchmarks.stats import Figure
+from benchmarks.suite import Conditions, Outcome, run, why_invalid
+
+
+@dataclass(slots=True)
+class Results:
+    """What came out, by contestant's name and kind of suite.
+
+    Args:
+        tests: The size of the suites.
+        contestants: Who took part, in the order of the tables.
+        outcomes: The outcome of each round; who is slow or fails runs in the first one only.
+        absent: Why a contestant did not run.
+    """
+
+    tests: int
+    contestants: Sequence[Contestant]
+    outcomes: dict[tuple[str, Kind], list[Outcome]] = field(default_factory=dict)
+    absent: dict[tuple[str, Kind], str] = field(default_factory=dict)
+
+    @property
+    def first_tests(self) -> int:
+        """How many tests count as warming up: 100 of 500."""
+        return max(self.tests // 5, 1)
+
+    def of(self, contestant: Contestant, kind: Kind) -> list[Outcome]:
+        """Return the outcomes of *contestant*, one for each round it ran in."""
+        return self.outcomes.get((contestant.name, kind), [])
+
+    def is_valid(self, contestant: Contestant, kind: Kind) -> bool:
+        """Whether *contestant* ran the suite and all its tests passed."""
+        outcomes = self.of(contestant, kind)
+        return bool(outcomes) and all(outcome.is_valid for outcome in outcomes)
+
+    def is_complete(self, contestant: Contestant, kind: Kind) -> bool:
+        """Whether all tests ran, so that nothing is extrapolated."""
+        return all(outcome.is_complete for outcome in self.of(contestant, kind))
+
+    def fails(self, contestant: Contestant) -> bool:
+        """Return whether *contestant* ran a suite and did not pass it."""
+        return any(not self.is_valid(contestant, kind) for name, kind in self.outcomes if name == contestant.name)
+
+    def why_not(self, contestant: Contestant, kind: Kind) -> str:
+        """Return why *contestant* has no valid outcome."""
+        absent = self.absent.get((contestant.name, kind))
+        if absent is not None:
+            return absent
+        return why_invalid(self.of(contestant, kind))
+
+    def seconds(self, contestant: Contestant, kind: Kind, tests: int) -> list[float]:
+        """Return how long the first *tests* took, in each round."""
+        return [outcome.seconds_of(tests) for outcome in self.of(contestant, kind)]
+
+    def relative(self, contestant: Contestant, kind: Kind) -> Figure | None:
+        """Return the time of the whole suite over chatdify-db's in the same round; None if either is not valid."""
+        if not (self.is_valid(contestant, kind) and self.is_valid(THIS, kind)):
+            return None
+        return Figure.ratio(self.seconds(contestant, kind, self.tests), self.seconds(THIS, kind, self.tests))
+
+    def each(self, contestant: Contestant, kind: Kind) -> list[float]:
+        """Return the seconds of one test with set-up and tear-down, in each round."""
+        return [outcome.seconds_each(self.first_tests) for outcome in self.of(contestant, kind)]
+
+    def overhead(self, contestant: Contestant, kind: Kind) -> Figure | None:
+        """Return the seconds of a test beyond those of the same body on an open connection; None if not valid."""
+        if not (self.is_valid(contestant, kind) and self.is_valid(LIMIT, kind)):
+            return None
+        return Figure.difference(self.each(contestant, kind), self.each(LIMIT, kind))
+
+
+def race(
+    contestants: Sequence[Contestant],
+    *,
+    tests: int,
+    rounds: int,
+    environments: Environments,
+    conditions: Conditions,
+    progress: Callable[[str], None],
+    kinds: Sequence[Kind] = KINDS,
+) -> Results:
+    """Let *contestants* run the suites *kinds* in turns.
+
+    Args:
+        contestants: Who takes part.
+        tests: How many tests each suite has.
+        rounds: How many turns each has.
+        environments: Where they run.
+        conditions: Under which conditions.
+        progress: Takes a line of news.
+        kinds: Which suites.
+    """
+    results = Results(tests, contestants)
+    for turn in range(rounds):
+        for kind in kinds:
+            for contestant in contestants:
+                if turn and not (results.is_valid(contestant, kind) and results.is_complete(contestant, kind)):
+                    continue
+                progress(f"round {turn + 1} of {rounds}, {kind}: {contestant.name}")
+                _take_turn(results, contestant, kind, environments, conditions)
+    return results
+
+
+def _take_turn(
+    results: Results, contestant: Contestant, kind: Kind, environments: Environments, conditions: Conditions
+) -> None:
+    key = (contestant.name, kind)
+    if kind in contestant.cannot:
+        results.absent[key] = contestant.cannot[kind]
+        return
+    try:
+        python = environments.python_of(contestant)
+    except Unavailable as error:
+        results.absent[key] = str(error)
+        return
+    outcome = run(contestant, (kind,), results.tests, python, conditions)
+    results.outcomes.setdefault(key, []).append(outcome)

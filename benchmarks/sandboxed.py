@@ -1,0 +1,109 @@
+"""A database, directly and through a sandbox, for measurements of single operations.
+
+The sandbox's process is started here and not by the plugin, so that it can be profiled; it gets the same orders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.postgres import Stand
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.postgres.connection import connect
+
+TABLES: Final = """
+CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, amount int NOT NULL);
+INSERT INTO item (name, amount) SELECT 'item ' || n, n FROM generate_series(1, 50000) AS n;
+ANALYZE item;
+"""
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Sandboxed:
+    """A database with the table ``item``, and a sandbox on it.
+
+    Args:
+        tcp: The database over TCP with a password, as an application connects.
+        local: The database over a unix socket without a password, as nothing connects faster.
+        sandbox: The sandbox.
+        pid: The sandbox's process.
+        control: The connection that tells the sandbox where tests begin and end.
+    """
+
+    tcp: Address
+    local: Address
+    sandbox: Address
+    pid: int
+    control: socket.socket
+
+    def push(self) -> None:
+        """Begin a test."""
+        _order(self.control, {"do": "push", "name": "benchmark"})
+
+    def pop(self) -> None:
+        """End a test and undo what it wrote."""
+        _order(self.control, {"do": "pop"})
+
+
+@contextmanager
+def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxed]:
+    """Make the database and start the sandbox.
+
+    Args:
+        stand: The server.
+        profile: Where to write a profile of the sandbox's process; default is not to take one.
+    """
+    with stand.database("benchmark_sandbox") as name:
+        with connect(stand.local.with_database(name)) as connection:
+            connection.query(TABLES)
+        ours, theirs = socket.socketpair()
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        password = secrets.token_hex(8)
+        process = _start(theirs, listener, profile)
+        try:
+            identity = {"user": "benchmark", "password": password, "database": "app"}
+            server = dataclasses.asdict(stand.local.with_database(name))
+            _order(ours, {"server": server, "identity": identity, "refuse_dirty_reads": False})
+            sandbox = Address("127.0.0.1", listener.getsockname()[1], "benchmark", password, "app")
+            tcp, local = stand.tcp.with_database(name), stand.local.with_database(name)
+            yield Sandboxed(tcp, local, sandbox, process.pid, ours)
+        finally:
+            ours.close()
+            listener.close()
+            process.wait()
+
+
+def _start(control: socket.socket, listener: socket.socket, profile: Path | None) -> subprocess.Popen[bytes]:
+    fds = (control.fileno(), listener.fileno())
+    main = f"main({fds[0]}, {fds[1]})"
+    if profile is not None:
+        main = f"import cProfile; cProfile.run({main!r}, {str(profile)!r})"
+    code = f"import sys; sys.path.append({str(_ROOT)!r}); from pytest_chatdify_db.sandbox.__main__ import main; {main}"
+    with control:
+        return subprocess.Popen([sys.executable, "-I", "-S", "-c", code], pass_fds=fds, start_new_session=True)
+
+
+def _order(control: socket.socket, order: dict[str, Any]) -> None:
+    control.sendall(json.dumps(order).encode() + b"\n")
+    line = b""
+    while not line.endswith(b"\n"):
+        part = control.recv(65536)
+        if not part:
+            raise RuntimeError("the sandbox has ended")
+        line += part
+    answer = json.loads(line)
+    if "error" in answer:
+        raise RuntimeError(str(answer["error"]))
