@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.fixtures.celery import CeleryEager
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
-    from pytest_chatdify_db.fixtures.queries import CountQueries, Statement
+    from pytest_chatdify_db.fixtures.queries import CountQueries
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
+    from pytest_chatdify_db.statements import Statement
 
 __all__ = [
     "CeleryEager",
@@ -43,7 +44,7 @@ _HOMES = {
     "OverrideDependencies": "fixtures.fastapi",
     "Seed": "schema",
     "Server": "servers.base",
-    "Statement": "fixtures.queries",
+    "Statement": "statements",
 }
 
 

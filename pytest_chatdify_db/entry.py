@@ -50,6 +50,7 @@ def configure(config: pytest.Config) -> None:
     lifecycle = Lifecycle(
         _read_options(config),
         config.stash[_REDIRECT],
+        root=config.invocation_params.dir,
         worker=xdist.worker_name(config),
         run_directory=xdist.run_directory(config),
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pytest_chatdify_db import sequences
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.spares import Spares
+    from pytest_chatdify_db.transcript import Transcript
 
 ProgressCallback = Callable[[str], None]
 
@@ -92,16 +94,25 @@ class Lifecycle:
     Args:
         options: What was asked for.
         redirect: The environment that names the sandbox.
+        root: The directory to which the paths of the project's lines are relative.
         worker: The name of the process: xdist's worker id, or ``main``.
         run_directory: The directory of the run that another process made; None to make one when it is needed.
     """
 
     def __init__(
-        self, options: Options, redirect: Redirect, *, worker: str = "main", run_directory: str | None = None
+        self,
+        options: Options,
+        redirect: Redirect,
+        *,
+        root: Path | None = None,
+        worker: str = "main",
+        run_directory: str | None = None,
     ) -> None:
         self.options = options
         self.redirect = redirect
+        self.root = root or Path.cwd()
         self.worker = worker
+        self.transcript: Transcript | None = None
         self.running: Running | None = None
         self.turn: Turn | None = None
         self._run_directory = run_directory
@@ -171,10 +182,18 @@ class Lifecycle:
                 refuse_dirty_reads=self.options.dirty_reads == "error",
             )
         self._resources.callback(_dispose_engines)
+        self._begin_transcript()
         spares = Spares(server, template, self._new_clone_name)
         self._resources.callback(spares.close)
         self.running = Running(server, template, sandbox, FrameStack(sandbox), spares)
         return self.running
+
+    def _begin_transcript(self) -> None:
+        from pytest_chatdify_db.transcript import Transcript
+
+        self.transcript = Transcript(self.root)
+        self.transcript.install()
+        self._resources.callback(self.transcript.close)
 
     def spawn_sandbox(self) -> Sandbox:
         """Start the sandbox's process, which gets ready while the server does."""

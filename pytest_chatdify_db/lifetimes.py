@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
-from pytest_chatdify_db import items, state
+from pytest_chatdify_db import items, sql_report, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.findings import ChatdifyDBWarning
 from pytest_chatdify_db.lifecycle import Running, Schema, first_line
@@ -42,6 +42,7 @@ def begin(item: pytest.Item) -> None:
     """Prepare the set-up of *item*: if it needs the database, the start is the first thing that its set-up does."""
     now = state.of(item.config)
     now.item = item
+    _begin_transcript(now)
     with reported():
         items.check_rivals(item)
         items.mark_of(item)
@@ -53,6 +54,12 @@ def begin(item: pytest.Item) -> None:
     if fixturenames is not None:
         # The names are set up in order; the same list serves every parameter set of a test function.
         fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
+
+
+def _begin_transcript(now: state.State) -> None:
+    transcript = now.lifecycle.transcript
+    if transcript is not None:
+        transcript.begin_test()
 
 
 def open_turn(item: pytest.Item) -> None:
@@ -82,13 +89,29 @@ def open_turn_without_fixtures(item: pytest.Item) -> None:
 
 
 def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
-    """Return sections for the report of a test that failed because it had no database."""
+    """Return sections for a test's report: the SQL it ran, or why it had no database."""
     lifecycle = state.of(item.config).lifecycle
+    if lifecycle.transcript is not None and _shows_sql(report, lifecycle.options.sql):
+        text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
+        if text:
+            item.user_properties.append((sql_report.PROPERTY, text))
+            return [(sql_report.TITLE, text)]
     if not report.failed or lifecycle.running is not None or report.when != "call":
         return []
     if not any(name in sys.modules for name in lifecycle.modules):
         return []
     return [("chatdify-db", _NOT_STARTED.format(modules=" or ".join(lifecycle.modules)))]
+
+
+def _shows_sql(report: pytest.TestReport, choice: str) -> bool:
+    return choice != "off" and (report.failed or (choice == "all" and report.when == "call"))
+
+
+def end(item: pytest.Item) -> None:
+    """Note that *item*, with all that it set up, is over."""
+    transcript = state.of(item.config).lifecycle.transcript
+    if transcript is not None:
+        transcript.end_test()
 
 
 def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:

@@ -91,11 +91,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     return (yield)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Note the end of the test."""
+    try:
+        return (yield)
+    finally:
+        lifetimes.end(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Explain a failure for want of a database."""
+    """Show the SQL, or explain a failure for want of a database."""
     report = yield
     report.sections.extend(lifetimes.explanations(item, report))
     return report

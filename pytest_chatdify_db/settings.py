@@ -17,6 +17,7 @@ Isolation = Literal["transaction", "database"]
 Severity = Literal["off", "warn", "error"]
 Source = Literal["command line", "environment", "ini", "default"]
 
+_SECRETS = ("password", "passwd", "secret", "token", "api_key", "authorization")
 _URL_SCHEMES = ("postgresql", "postgres")
 
 
@@ -93,6 +94,18 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("off", "warn", "error"),
     ),
     Setting("leaks", "warn", "What to do when a test leaves a transaction open", choices=("off", "warn", "error")),
+    Setting(
+        "n_plus_one",
+        "off",
+        "What to do when a loop loads a relationship lazily, one statement for each object",
+        choices=("off", "warn", "error"),
+    ),
+    Setting(
+        "mask",
+        ",".join(_SECRETS),
+        "Parts of the names of parameters whose values no report shows, one or more",
+        metavar="NAMES",
+    ),
     Setting("sql", "failed", "Which tests' reports show the SQL they ran", choices=("failed", "off", "all")),
 )
 
@@ -111,6 +124,8 @@ class Options:
         keep: Whose database is kept after the run.
         dirty_reads: What a read of uncommitted rows does.
         leaks: What a transaction left open does.
+        n_plus_one: What lazy loads in a loop do.
+        mask: Parts of the names of parameters whose values are not shown, in lower case.
         sql: Which reports show SQL.
         sources: By short name, where each value came from.
     """
@@ -124,6 +139,8 @@ class Options:
     keep: Literal["never", "failed"] = "never"
     dirty_reads: Severity = "warn"
     leaks: Severity = "warn"
+    n_plus_one: Severity = "off"
+    mask: tuple[str, ...] = _SECRETS
     sql: Literal["failed", "off", "all"] = "failed"
     sources: Mapping[str, Source] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -165,6 +182,8 @@ def resolve(cli: Mapping[str, str | None], environ: Mapping[str, str], ini: Mapp
         keep=cast('Literal["never", "failed"]', chosen["keep"]),
         dirty_reads=cast("Severity", chosen["dirty_reads"]),
         leaks=cast("Severity", chosen["leaks"]),
+        n_plus_one=cast("Severity", chosen["n_plus_one"]),
+        mask=split_paths(chosen["mask"].lower()),
         sql=cast('Literal["failed", "off", "all"]', chosen["sql"]),
         sources=MappingProxyType(sources),
     )

@@ -34,6 +34,7 @@ _PLUGIN: Final = {
         f"{_P}.servers.*",
     ),
     "schema": (f"{_P}.schema",),
+    "transcript": tuple(f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report")),
     "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "scopes", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "lifetimes", "entry")),
@@ -124,7 +125,7 @@ def test_the_core_needs_the_standard_library_alone(room: str) -> None:
     assert needed == set()
 
 
-@pytest.mark.parametrize("room", ["servers", "schema", "course of a run"])
+@pytest.mark.parametrize("room", ["servers", "schema", "transcript", "course of a run"])
 def test_only_the_shell_knows_pytest(room: str) -> None:
     """What starts servers and steers a run can be used, and tested, without pytest."""
     users = [module for module in modules() if _fits(module, ROOMS[room]) and "pytest" in imports_of(module)]

@@ -1,0 +1,101 @@
+"""The line of the project that caused a statement: the innermost frame that is neither a library's nor this plugin's.
+
+SQLAlchemy runs asyncio statements in a greenlet of its own, whose frames end where it begins; the walk goes on in the
+greenlet that waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from pytest_chatdify_db.statements import Line
+
+_LIBRARIES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PLUGIN: Final = str(Path(__file__).parent) + os.sep
+#: Modules of the production layer: what they execute is on behalf of whoever called them.
+_LAYER: Final = ("app.db", "app.database", "app.config")
+
+
+class Callers:
+    """Finds lines of the project.
+
+    Args:
+        root: The directory to which paths are relative.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._shown: dict[str, str | None] = {}
+        self._skipped = (
+            "<",
+            _PLUGIN,
+            *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
+        )
+
+    def find(self, depth: int = 1) -> Line | None:
+        """Return the line of the project that the caller was called by; None if there is none.
+
+        Args:
+            depth: How many frames above this one to begin at.
+        """
+        shown = self._shown
+        for frame in _frames(sys._getframe(depth)):
+            code = frame.f_code
+            file = code.co_filename
+            path = shown[file] if file in shown else self._classify(file)
+            if path is not None:
+                return Line(path, frame.f_lineno, code.co_name)
+        return None
+
+    def last_of(self, trace: TracebackType | None) -> Line | None:
+        """Return the innermost line of the project in a traceback; None if there is none."""
+        found = None
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            path = self._classify(code.co_filename)
+            if path is not None:
+                found = Line(path, trace.tb_lineno, code.co_name)
+            trace = trace.tb_next
+        return found
+
+    def _classify(self, file: str) -> str | None:
+        """Return how the path of *file* is shown, None for a file that is not of the project."""
+        is_foreign = file.startswith((*self._skipped, *_layer_paths())) or any(part in file for part in _LIBRARIES)
+        shown = None if is_foreign else _relative(file, self._root)
+        self._shown[file] = shown
+        return shown
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    greenlet: Any = None
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+        if frame is None:
+            greenlet = _current_greenlet() if greenlet is None else greenlet.parent
+            frame = None if greenlet is None or greenlet.parent is None else greenlet.parent.gr_frame
+
+
+def _current_greenlet() -> Any:
+    getcurrent: Callable[[], Any] | None = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+    return None if getcurrent is None else getcurrent()
+
+
+def _relative(file: str, root: Path) -> str:
+    path = Path(file)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else file
+
+
+def _layer_paths() -> Iterator[str]:
+    if not hasattr(sys.modules.get("app.db.session"), "LazySession"):
+        return  # the project's package `app` is another one
+    for name in _LAYER:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None:
+            yield str(Path(file).parent) + os.sep if Path(file).name == "__init__.py" else file

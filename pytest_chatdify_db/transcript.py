@@ -1,0 +1,273 @@
+"""The transcript: what every SQLAlchemy engine of the process executes, for whom, and from which line of the project.
+
+One recorder for the process, from the start of the database to its end. The rule: an event handler notes what is at
+hand and makes no text, since it runs for every statement of every test.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_chatdify_db import actors
+from pytest_chatdify_db.callers import Callers
+from pytest_chatdify_db.statements import Statement
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, ExceptionContext, ExecutionContext
+    from sqlalchemy.orm import Session, SessionTransaction
+
+#: How many statements of a test are kept: more than any report shows.
+_LONGEST: Final = 1_000
+_ACTOR: Final = "chatdify_db_actor"
+_CLIENT: Final = "chatdify_db_client"
+_RUNNING: Final = "_chatdify_db_running"
+_WRAPPED: Final = re.compile(r"<class '(?:\w+\.)*(\w+)'>: (.*)")
+RELATIONSHIP: Final = "chatdify_db_relationship"
+#: How the sessions of the fixtures are called; they are the test's own, not the application's.
+OWN_SESSIONS: Final = ("session", "sync_session")
+
+
+class Transcript:
+    """What was executed in the running test.
+
+    Args:
+        root: The directory to which the paths of lines are relative.
+
+    Attributes:
+        statements: The statements of the running test, the oldest of very many left out.
+        actors: Who acts in the running test.
+        callers: Finds lines of the project.
+        stray: Writes that were executed while no test ran.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.statements: deque[Statement] = deque(maxlen=_LONGEST)
+        self.actors = actors.Actors()
+        self.callers = Callers(root)
+        self.stray: list[Statement] = []
+        self._is_test_running = True
+        self._taps: list[list[Statement]] = []
+        self._lock = threading.Lock()
+        self._undo = ExitStack()
+
+    # The test run's side -------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Begin to listen."""
+        from sqlalchemy.engine import Engine
+
+        for name, note in (
+            ("before_cursor_execute", self._before),
+            ("after_cursor_execute", self._after),
+            ("handle_error", self._failed),
+            ("commit", lambda connection: self._ended(connection, "COMMIT")),
+            ("rollback", lambda connection: self._ended(connection, "ROLLBACK")),
+        ):
+            self._listen(Engine, name, note)
+        self._name_requests()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._undo.close()
+
+    def begin_test(self) -> list[Statement]:
+        """Begin anew for another test; return the writes since the last one ended."""
+        stray, self.stray = self.stray, []
+        self._is_test_running = True
+        self.statements.clear()
+        self.actors.begin_anew()
+        self._name_requests()
+        return stray
+
+    def end_test(self) -> None:
+        """Note that what follows is in no test."""
+        self._is_test_running = False
+
+    @contextmanager
+    def tapped(self) -> Iterator[list[Statement]]:
+        """Give a list that grows by each statement, transaction control left out."""
+        tap: list[Statement] = []
+        with self._lock:
+            self._taps.append(tap)
+        try:
+            yield tap
+        finally:
+            with self._lock:
+                # By identity: two empty lists are equal.
+                self._taps = [each for each in self._taps if each is not tap]
+
+    @contextmanager
+    def owned(self, session: Session, name: str) -> Iterator[None]:
+        """Have what *session* executes be on behalf of *name*."""
+        from sqlalchemy import event
+
+        def mark(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+            connection.execution_options(**{_ACTOR: name})
+
+        event.listen(session, "after_begin", mark)
+        try:
+            yield
+        finally:
+            event.remove(session, "after_begin", mark)
+
+    def last(self, client: int, sql: str) -> Statement | None:
+        """Return the last statement with the text *sql* of the connection *client*."""
+        for statement in reversed(tuple(self.statements)):
+            if statement.client == client and statement.was_sent_as(sql):
+                return statement
+        return None
+
+    def first_in_transaction(self, client: int) -> Statement | None:
+        """Return the first statement of the transaction that the connection *client* is in."""
+        first = None
+        for statement in reversed(tuple(self.statements)):
+            if statement.client == client:
+                if statement.sql in {"COMMIT", "ROLLBACK"}:
+                    break
+                first = statement
+        return first
+
+    # SQLAlchemy's side ---------------------------------------------------------------------------------------------
+
+    def _listen(self, target: object, name: str, note: Callable[..., None]) -> None:
+        from sqlalchemy import event
+
+        event.listen(target, name, note)
+        self._undo.callback(event.remove, target, name, note)
+
+    def _before(
+        self,
+        connection: Connection,
+        _cursor: object,
+        sql: str,
+        parameters: object,
+        context: ExecutionContext | None,
+        executemany: bool,
+    ) -> None:
+        options = connection.get_execution_options()
+        statement = Statement(
+            sql,
+            connection.dialect.driver,
+            executemany,
+            options.get(_ACTOR) or actors.current(),
+            _client(connection),
+            self.callers.find(2),
+            parameters,
+            _names(context),
+            _relationship(context),
+        )
+        self._note(statement)
+        if not statement.is_control:
+            with self._lock:
+                for tap in self._taps:
+                    tap.append(statement)
+        if context is not None:
+            setattr(context, _RUNNING, (statement, perf_counter()))
+
+    def _after(
+        self, _connection: Connection, cursor: Any, _sql: str, _parameters: object, context: object, _many: bool
+    ) -> None:
+        statement = _finished(context)
+        if statement is not None:
+            rows = getattr(cursor, "rowcount", -1)
+            statement.rows = rows if isinstance(rows, int) and rows >= 0 else None
+
+    def _failed(self, failure: ExceptionContext) -> None:
+        statement = _finished(failure.execution_context)
+        if statement is not None and not statement.error:
+            statement.error = _described(failure.original_exception)
+
+    def _ended(self, connection: Connection, sql: str) -> None:
+        options = connection.get_execution_options()
+        self._note(
+            Statement(
+                sql,
+                connection.dialect.driver,
+                actor=options.get(_ACTOR) or actors.current(),
+                client=_client(connection),
+                line=self.callers.find(2),
+            )
+        )
+
+    def _note(self, statement: Statement) -> None:
+        self.statements.append(statement)
+        if not self._is_test_running and statement.is_write:
+            self.stray.append(statement)
+
+    def _name_requests(self) -> None:
+        """Have each request act under its name, once an ASGI framework is there."""
+        applications = sys.modules.get("starlette.applications")
+        if applications is None or getattr(applications.Starlette.__call__, _ACTOR, None) is self:
+            return
+        from unittest import mock
+
+        call = applications.Starlette.__call__
+
+        async def acting(app: Any, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] not in {"http", "websocket"}:
+                await call(app, scope, receive, send)
+                return
+            method = scope.get("method", "WS")
+            with self.actors.acting(f"request {method} {scope.get('path', '')}"):
+                await call(app, scope, receive, send)
+
+        setattr(acting, _ACTOR, self)
+        self._undo.enter_context(mock.patch.object(applications.Starlette, "__call__", acting))
+
+
+def _client(connection: Connection) -> int | None:
+    """Return the number by which the sandbox knows the connection: the process id that it tells the driver."""
+    try:
+        info = connection.info
+        if _CLIENT not in info:
+            info[_CLIENT] = _pid(connection.connection.driver_connection)
+    except Exception:  # noqa: BLE001 - a transcript must not break what it records
+        return None
+    number: int | None = info[_CLIENT]
+    return number
+
+
+def _pid(driver_connection: Any) -> int | None:
+    for name in ("get_server_pid", "get_backend_pid"):  # asyncpg, psycopg2
+        if hasattr(driver_connection, name):
+            return int(getattr(driver_connection, name)())
+    pid = getattr(getattr(driver_connection, "info", None), "backend_pid", None)  # psycopg 3
+    return None if pid is None else int(pid)
+
+
+def _names(context: Any) -> Sequence[str] | None:
+    compiled = getattr(context, "compiled", None)
+    names: Sequence[str] | None = getattr(compiled, "positiontup", None)
+    return names
+
+
+def _relationship(context: Any) -> str:
+    options = getattr(context, "execution_options", None)
+    return str(options.get(RELATIONSHIP, "")) if options else ""
+
+
+def _finished(context: object) -> Statement | None:
+    """Return the statement that *context* is about, its duration noted."""
+    running: tuple[Statement, float] | None = getattr(context, _RUNNING, None)
+    if running is None:
+        return None
+    statement, began = running
+    statement.seconds = perf_counter() - began
+    return statement
+
+
+def _described(error: BaseException) -> str:
+    """Return the class and the first line of *error*; SQLAlchemy puts asyncpg's class into the text of its own."""
+    kind, text = type(error).__name__, str(error).strip().partition("\n")[0]
+    wrapped = _WRAPPED.match(text)
+    if wrapped is not None:
+        kind, text = wrapped[1], wrapped[2]
+    return f"{kind}: {text}" if text else kind
