@@ -17,7 +17,8 @@ from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
 from pytest_chatdify_db.sandbox.transactions import Level, Transaction
 
-#: Levels that the shared transaction has (READ UNCOMMITTED is READ COMMITTED, section 13.2).
+#: Levels that the shared transaction has (READ UNCOMMITTED is READ COMMITTED, section 13.2). A read-only transaction
+#: may have a stricter one for as long as nobody else writes: until then it sees what it should.
 _AVAILABLE: Final = frozenset({"read committed", "read uncommitted"})
 
 Answer = Callable[[SharedSession, Client, Statement], Work]
@@ -53,17 +54,17 @@ def _done(client: Client, tag: str) -> bool:
 
 def _begin(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
+    effective = client.parameters.effective
     if client.in_transaction:
         client.send(wire.notice("25001", "there is already a transaction in progress"))
-        return _done(client, statement.tag)
-    effective = client.parameters.effective
+        return _set_modes(session, client, statement)
     level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
-    if level not in _AVAILABLE:
+    read_only = client.parameters.is_read_only if statement.modes.read_only is None else statement.modes.read_only
+    if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))
     transaction = session.begin(client)
-    transaction.implicit = False
-    read_only = statement.modes.read_only
-    transaction.read_only = client.parameters.is_read_only if read_only is None else read_only
+    transaction.implicit, transaction.read_only = False, read_only
+    transaction.stable_since = session.history.clock if level not in _AVAILABLE else None
     return _done(client, statement.tag)
 
 
@@ -159,12 +160,19 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
 
 def _set_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
-    modes = statement.modes
-    if modes.isolation is not None and modes.isolation not in _AVAILABLE:
-        return session.fail(client, refusals.isolation(modes.isolation))
-    if modes.read_only is not None:
-        session.begin(client).read_only = modes.read_only
-    return _done(client, "SET")
+    return _set_modes(session, client, statement)
+
+
+def _set_modes(session: SharedSession, client: Client, statement: Statement) -> bool:
+    modes, transaction = statement.modes, session.begin(client)
+    read_only = transaction.read_only if modes.read_only is None else modes.read_only
+    if modes.isolation is not None:
+        is_available = modes.isolation in _AVAILABLE
+        if not is_available and not read_only:
+            return session.fail(client, refusals.isolation(modes.isolation))
+        transaction.stable_since = None if is_available else session.history.clock
+    transaction.read_only = read_only
+    return _done(client, statement.tag)
 
 
 def _session_characteristics(session: SharedSession, client: Client, statement: Statement) -> Work:

@@ -66,7 +66,11 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
     client.mid_pipeline = True
     pipeline = _Pipeline(session, client)
     for index, message in enumerate(unit):
-        if not (yield from pipeline.take(message, unit[index + 1 :] if message.kind == BIND else ())):
+        try:
+            goes_on = yield from pipeline.take(message, unit[index + 1 :] if message.kind == BIND else ())
+        except wire.ProtocolViolation as problem:
+            goes_on = yield from pipeline.object(wire.error("08P01", str(problem)))
+        if not goes_on:
             client.skips = True
             return False
     if not (yield from pipeline.flush()):
@@ -107,9 +111,9 @@ class _Pipeline:
             objection = None
         if objection is None:
             return True
-        return (yield from self._object(objection))
+        return (yield from self.object(objection))
 
-    def _object(self, objection: bytes) -> Work:
+    def object(self, objection: bytes) -> Work:
         """Fail, once what came before has been answered."""
         return (yield from self.flush()) and self.session.fail(self.client, objection)
 
@@ -212,6 +216,8 @@ class _Pipeline:
         client, cursors = self.client, self.session.cursors
         name, _ = wire.cstring(body, 1)
         portal = client.portals.get(name)
+        if kind == DESCRIBE and portal is None and not name:
+            return _NO_PORTAL
         if kind == DESCRIBE and portal is not None and portal.prepared is not None:
             if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
                 return objection
@@ -228,10 +234,10 @@ class _Pipeline:
         name, after = wire.cstring(message.body)
         portal = client.portals.get(name)
         if portal is None and not name:
-            return (yield from self._object(_NO_PORTAL))
+            return (yield from self.object(_NO_PORTAL))
         if portal is not None and portal.has_run:
             text = f'portal "{name.decode("utf-8", "replace")}" cannot be run'
-            return (yield from self._object(wire.error("55000", text)))
+            return (yield from self.object(wire.error("55000", text)))
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, name) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
@@ -242,7 +248,7 @@ class _Pipeline:
             return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
         is_sole = session.is_first(client) and not self.segment.executed
         if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
-            return (yield from self._object(objection))
+            return (yield from self.object(objection))
         self.segment.relay.notice += session.warning(client, statement, is_sole=is_sole)
         self.segment.executed.append(portal)
         self.segment.data += execute

@@ -74,6 +74,16 @@ def isolation(level: str) -> bytes:
     )
 
 
+def unstable(other: str) -> bytes:
+    """Refuse to read on in a transaction that must not see what has been written since it began."""
+    return wire.error(
+        "40001",
+        "this transaction's snapshot cannot be kept: another connection has written since it began",
+        detail=f"{other} has written. All connections of a test share one transaction, whose level is READ COMMITTED.",
+        hint=OWN_DATABASE,
+    )
+
+
 PREPARE_TRANSACTION: Final = wire.error(
     "0A000",
     "PREPARE TRANSACTION is not available in this test",

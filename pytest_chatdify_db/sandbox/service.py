@@ -25,14 +25,6 @@ from pytest_chatdify_db.sandbox.sql import Kind, Statement
 
 def serve(session: SharedSession, client: Client, unit: list[Message]) -> Generator[Exchange, None, None]:
     """Serve one unit of *client*."""
-    try:
-        yield from _serve(session, client, unit)
-    except wire.ProtocolViolation as problem:
-        session.fail(client, wire.error("08P01", str(problem)))
-        yield from _end(session, client, unit[-1])
-
-
-def _serve(session: SharedSession, client: Client, unit: list[Message]) -> Generator[Exchange, None, None]:
     last = unit[-1]
     if last.kind in {COPY_DONE, COPY_FAIL}:
         if client.copying is not None:
@@ -62,7 +54,12 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
     elif client.skips or last.kind == FLUSH:
         return
     elif last.kind == QUERY:
-        text, _ = wire.cstring(last.body)
+        try:
+            text, _ = wire.cstring(last.body)
+        except wire.ProtocolViolation as problem:
+            session.fail(client, wire.error("08P01", str(problem)))
+            yield from _end_of_query(session, client)
+            return
         if (yield from simple.query(session, client, text)):
             yield from _end_of_query(session, client)
     elif last.kind == FUNCTION_CALL:

@@ -347,6 +347,10 @@ class SharedSession:
         if self.history.conflict is not None and statement.reads_data:
             conflict = self.history.conflict
             return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
+        if transaction is not None and transaction.stable_since is not None and statement.reads_data:
+            other = self.history.other_after(transaction.stable_since, client.number)
+            if other is not None:
+                return refusals.unstable(self._label(other))
         if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
             if not statement.is_holdable:
                 return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])

@@ -74,6 +74,7 @@ class Transaction:
         depth: How many frames were open when it began.
         failed: Whether a statement failed in it, so that only its end or a return is allowed.
         read_only: Whether it may not write.
+        stable_since: How many writes there were when it began, if it is to see no later ones.
         executes: Whether a statement has been executed in it.
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
@@ -86,6 +87,7 @@ class Transaction:
     depth: int = 0
     failed: bool = False
     read_only: bool = False
+    stable_since: int | None = None
     executes: bool = False
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)

@@ -200,6 +200,8 @@ class Generator:
             self._say("D", f"s {name}")
         if chance() < 0.9:
             self._say("B", f"{portal} {name}")
+        else:
+            portal = "c"  # the server may have an unnamed one left by a query that failed
         if chance() < 0.3:
             self._say("D", f"p {portal}")
         if chance() < 0.9:
