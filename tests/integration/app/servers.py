@@ -137,7 +137,7 @@ class Postgres:
     @classmethod
     def start(cls, workshop: Workshop) -> Self:
         """Start one in *workshop*: roles by password over TLS or not, ``carla`` by her certificate alone."""
-        binaries = _postgres_binaries()
+        binaries = postgres_binaries()
         password = "s3cr3t-Zq@/%"
         words = workshop.write("password", password)
         data = workshop.directory / "data"
@@ -242,7 +242,7 @@ def program(name: str) -> str:
     return path
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     """Return a directory of PostgreSQL's programs, which must be built with TLS, as a distribution's are."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if found:
