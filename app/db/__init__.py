@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from app.db.utils import (
         check_database,
+        check_database_sync,
         create_tables,
         create_tables_async,
         dispose_engines,
@@ -59,6 +60,7 @@ __all__ = [
     "async_engine",
     "async_replica_engine",
     "check_database",
+    "check_database_sync",
     "create_tables",
     "create_tables_async",
     "delay_on_commit",
@@ -106,6 +108,7 @@ _MODULES = {
     ),
     "utils": (
         "check_database",
+        "check_database_sync",
         "create_tables",
         "create_tables_async",
         "dispose_engines",

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import threading
 import time
 import warnings
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import inspect, text
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_database",
+    "check_database_sync",
     "create_tables",
     "create_tables_async",
     "dispose_engines",
@@ -121,13 +124,56 @@ async def check_database(timeout: float = 1.0) -> float:  # noqa: ASYNC109 - the
     try:
         async with asyncio.timeout(timeout), engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
-    except TimeoutError:
-        cause = f"no answer within {timeout:g} s: the server is not reachable, or all connections are in use"
     except (OSError, SQLAlchemyError) as error:
-        cause = f"{type(error).__name__}: {str(getattr(error, 'orig', None) or error).strip()}"
+        cause = _cause(error, timeout)
     else:
         return time.perf_counter() - start
     raise DatabaseUnavailable.because(str(engine.url), cause, timeout)
+
+
+def check_database_sync(timeout: float = 1.0) -> float:
+    """Do what :func:`check_database` does, with the synchronous engine: for a Celery worker or a script.
+
+    psycopg2 cannot be interrupted, so a thread asks. One that gets no answer in time ends by itself, at the latest
+    after ``DB_POOL_TIMEOUT`` and ``DB_CONNECT_TIMEOUT``.
+
+    Args:
+        timeout: Seconds after which the check has failed, whatever the reason for the delay.
+
+    Returns:
+        The seconds it took.
+
+    Raises:
+        DatabaseUnavailable: There was no answer in time, or an error.
+        app.config.ConfigurationError: The environment names no usable database.
+    """
+    engine = session.sync_engine
+    answer: Future[None] = Future()
+
+    def ask() -> None:
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    start = time.perf_counter()
+    threading.Thread(target=ask, name="check_database_sync", daemon=True).start()
+    try:
+        answer.result(timeout)
+    except (OSError, SQLAlchemyError) as error:
+        cause = _cause(error, timeout)
+    else:
+        return time.perf_counter() - start
+    raise DatabaseUnavailable.because(str(engine.url), cause, timeout)
+
+
+def _cause(error: Exception, timeout: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s: the server is not reachable, or all connections are in use"
+    return f"{type(error).__name__}: {str(getattr(error, 'orig', None) or error).strip()}"
 
 
 def _tables_of(metadata: MetaData | None) -> MetaData:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from app.db import (
     Base,
     DatabaseUnavailable,
     check_database,
+    check_database_sync,
     create_tables,
     create_tables_async,
     drop_tables,
@@ -104,7 +106,7 @@ create_tables(Thing.metadata) if sys.argv[1] == "sync" else asyncio.run(create_t
 
 @pytest.mark.chatdify_db(isolation="database")
 def test_many_processes_at_once(repository: Path) -> None:
-    """Processes that create the same tables and types at the same moment all succeed."""
+    """Six processes that create the same tables and types at the same moment all succeed."""
     import subprocess
 
     workers = [
@@ -114,7 +116,7 @@ def test_many_processes_at_once(repository: Path) -> None:
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for kind in ("sync", "async", "sync", "async")
+        for kind in ("sync", "async") * 3
     ]
     for worker in workers:
         assert worker.stdin is not None
@@ -122,7 +124,7 @@ def test_many_processes_at_once(repository: Path) -> None:
         worker.stdin.flush()
     outputs = [worker.communicate(timeout=60)[1].decode() for worker in workers]
 
-    assert [worker.returncode for worker in workers] == [0] * 4, outputs
+    assert [worker.returncode for worker in workers] == [0] * 6, outputs
     assert "thing" in table_names()
 
 
@@ -190,24 +192,53 @@ async def test_health() -> None:
     assert 0 < await check_database(timeout=20) < 20
 
 
-def test_health_of_a_refused_connection() -> None:
+def test_health_sync() -> None:
+    """The synchronous twin gives the same."""
+    assert 0 < check_database_sync(timeout=20) < 20
+
+
+@pytest.mark.parametrize(
+    ("check", "driver", "cause"),
+    [
+        ("asyncio.run(check_database(timeout=20))", "asyncpg", "ConnectionRefusedError: "),
+        ("check_database_sync(timeout=20)", "psycopg2", "OperationalError: "),
+    ],
+    ids=["async", "sync"],
+)
+def test_health_of_a_refused_connection(check: str, driver: str, cause: str) -> None:
     """A server that is not there is an error with its cause and address, and without its password."""
     port = free_port()
-    code = """
+    code = f"""
 import asyncio
-from app.db import DatabaseUnavailable, check_database
+from app.db import DatabaseUnavailable, check_database, check_database_sync
 try:
-    asyncio.run(check_database(timeout=20))
+    {check}
 except DatabaseUnavailable as error:
     print(error)
 """
     text = run_python(code, {"DATABASE_URL": f"postgresql://anna:s3cr3t-Zq@127.0.0.1:{port}/chat"})
 
-    assert text.startswith("The database did not answer.\nCause: ConnectionRefusedError: ")
+    assert text.startswith(f"The database did not answer.\nCause: {cause}")
     assert (
-        f"Tried: to connect to postgresql+asyncpg://anna:***@127.0.0.1:{port}/chat and run SELECT 1, for 20 s." in text
+        f"Tried: to connect to postgresql+{driver}://anna:***@127.0.0.1:{port}/chat and run SELECT 1, for 20 s." in text
     )
     assert "s3cr3t-Zq" not in text
+
+
+def test_health_sync_of_an_exhausted_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The synchronous check ends after its own timeout too, though its thread waits for the pool."""
+    from sqlalchemy import create_engine
+
+    small = create_engine(app.db.session.sync_engine.url, pool_size=1, max_overflow=0, pool_timeout=20)
+    monkeypatch.setattr(app.db.session, "sync_engine", small, raising=False)
+    with small.connect():
+        with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.05 s: .* or all connections are in use"):
+            check_database_sync(timeout=0.05)
+        (asking,) = (thread for thread in threading.enumerate() if thread.name == "check_database_sync")
+    asking.join()
+
+    assert check_database_sync(timeout=20) > 0
+    small.dispose()
 
 
 @pytest.mark.asyncio
