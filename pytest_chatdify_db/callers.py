@@ -53,6 +53,16 @@ class Callers:
                 return Line(path, frame.f_lineno, code.co_name)
         return None
 
+    def stack(self, frame: FrameType | None, most: int) -> list[Line]:
+        """Return at most *most* lines of the project that *frame*, of any thread, was called by, innermost first."""
+        lines = []
+        while frame is not None and len(lines) < most:
+            path = self._classify(frame.f_code.co_filename)
+            if path is not None:
+                lines.append(Line(path, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+        return lines
+
     def last_of(self, trace: TracebackType | None) -> Line | None:
         """Return the innermost line of the project in a traceback; None if there is none."""
         found = None

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from pytest_chatdify_db import items, options, state, xdist
+from pytest_chatdify_db import items, options, reporting, state, xdist
 from pytest_chatdify_db.lifecycle import Lifecycle
 from pytest_chatdify_db.mistakes import OptionError, RedirectError
 from pytest_chatdify_db.redirect import Redirect
@@ -54,6 +54,7 @@ def configure(config: pytest.Config) -> None:
         worker=xdist.worker_name(config),
         run_directory=xdist.run_directory(config),
     )
+    lifecycle.say = reporting.aside(config)
     config.stash[state.KEY] = state.State(lifecycle, telling_modules=lifecycle.modules)
     config.add_cleanup(lifecycle.close)
     if not _must_work(config):

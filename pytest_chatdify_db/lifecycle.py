@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.transcript import Transcript
 
 ProgressCallback = Callable[[str], None]
+    from pytest_chatdify_db.watcher import Watcher
 
 _FOREIGN_SERVER: Final = "foreign-server.json"
 
@@ -99,6 +100,9 @@ class Lifecycle:
         run_directory: The directory of the run that another process made; None to make one when it is needed.
     """
 
+
+    Attributes:
+        say: Shows a text on the terminal while a test runs; may be replaced before `start`.
     def __init__(
         self,
         options: Options,
@@ -115,6 +119,8 @@ class Lifecycle:
         self.transcript: Transcript | None = None
         self.running: Running | None = None
         self.turn: Turn | None = None
+        self.watcher: Watcher | None = None
+        self.say: Callable[[str], None] = lambda _: None
         self._run_directory = run_directory
         self._run: Run | None = None
         self._clones = count(1)
@@ -182,13 +188,13 @@ class Lifecycle:
                 refuse_dirty_reads=self.options.dirty_reads == "error",
             )
         self._resources.callback(_dispose_engines)
-        self._begin_transcript()
+        self._begin_transcript(sandbox)
         spares = Spares(server, template, self._new_clone_name)
         self._resources.callback(spares.close)
         self.running = Running(server, template, sandbox, FrameStack(sandbox), spares)
         return self.running
 
-    def _begin_transcript(self) -> None:
+    def _begin_transcript(self, sandbox: Sandbox) -> None:
         from pytest_chatdify_db.transcript import Transcript
 
         self.transcript = Transcript(self.root)
@@ -206,10 +212,13 @@ class Lifecycle:
 
     def _new_clone_name(self) -> str:
         from pytest_chatdify_db import naming
+        from pytest_chatdify_db.watcher import Watcher
 
         return naming.worker_name(self.run.id, self.worker, str(next(self._clones)))
 
     def open_turn(self, test: str, mark: DatabaseMark | None) -> None:
+        self.watcher = Watcher(sandbox, self.transcript, self.say)
+        self._resources.callback(self.watcher.close)
         """Begin the turn of *test*: whatever is written until `close_turn` is undone there."""
         if self.running is None or self.turn is not None:
             return
@@ -237,6 +246,8 @@ class Lifecycle:
         noticed: list[Finding] = []
         with _sandbox_failures():
             if turn.database is not None:
+        if self.watcher is not None:
+            self.watcher.begin(test)
                 own = self.running.sandbox.use_database(None, turn.test)
                 noticed += findings(turn.test, own, self.options)
                 self.running.spares.give_back(turn.database, changed=own.wrote)

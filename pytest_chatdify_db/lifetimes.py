@@ -18,7 +18,7 @@ import pytest
 from pytest_chatdify_db import items, sql_report, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.findings import ChatdifyDBWarning
-from pytest_chatdify_db.lifecycle import Running, Schema, first_line
+from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
 from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.scopes import Frame
@@ -42,7 +42,7 @@ def begin(item: pytest.Item) -> None:
     """Prepare the set-up of *item*: if it needs the database, the start is the first thing that its set-up does."""
     now = state.of(item.config)
     now.item = item
-    _begin_transcript(now)
+    _begin_record(now, item)
     with reported():
         items.check_rivals(item)
         items.mark_of(item)
@@ -56,10 +56,12 @@ def begin(item: pytest.Item) -> None:
         fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
 
 
-def _begin_transcript(now: state.State) -> None:
-    transcript = now.lifecycle.transcript
+def _begin_record(now: state.State, item: pytest.Item) -> None:
+    transcript, watcher = now.lifecycle.transcript, now.lifecycle.watcher
     if transcript is not None:
         transcript.begin_test()
+    if watcher is not None:
+        watcher.begin(item.nodeid)
 
 
 def open_turn(item: pytest.Item) -> None:
@@ -89,13 +91,20 @@ def open_turn_without_fixtures(item: pytest.Item) -> None:
 
 
 def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
-    """Return sections for a test's report: the SQL it ran, or why it had no database."""
+    """Return sections for a test's report: the SQL it ran, what it waited for, or why it had no database."""
     lifecycle = state.of(item.config).lifecycle
+    sections = []
     if lifecycle.transcript is not None and _shows_sql(report, lifecycle.options.sql):
         text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))
-            return [(sql_report.TITLE, text)]
+            sections.append((sql_report.TITLE, text))
+    if lifecycle.watcher is not None and report.failed:
+        sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]
+    return sections or _want_of_database(lifecycle, report)
+
+
+def _want_of_database(lifecycle: Lifecycle, report: pytest.TestReport) -> list[tuple[str, str]]:
     if not report.failed or lifecycle.running is not None or report.when != "call":
         return []
     if not any(name in sys.modules for name in lifecycle.modules):
@@ -109,9 +118,11 @@ def _shows_sql(report: pytest.TestReport, choice: str) -> bool:
 
 def end(item: pytest.Item) -> None:
     """Note that *item*, with all that it set up, is over."""
-    transcript = state.of(item.config).lifecycle.transcript
-    if transcript is not None:
-        transcript.end_test()
+    lifecycle = state.of(item.config).lifecycle
+    if lifecycle.transcript is not None:
+        lifecycle.transcript.end_test()
+    if lifecycle.watcher is not None:
+        lifecycle.watcher.end()
 
 
 def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:

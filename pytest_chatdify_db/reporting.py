@@ -5,9 +5,11 @@ With ``-q`` nothing is said. A start that takes less than half a second is not w
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -70,6 +72,27 @@ def _value(options: Options, name: str) -> str:
     if name == "server" and options.server_url is not None:
         return str(Address.from_url(options.server_url))
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def aside(config: pytest.Config) -> Callable[[str], None]:
+    """Return what shows a text on the terminal while a test runs, from any thread; with ``-q`` nothing is shown.
+
+    To be called while pytest configures: later it captures what is written, so the file that is the terminal now is
+    kept, as pytest's faulthandler does.
+    """
+    if config.get_verbosity() < 0:
+        return lambda _: None
+    try:
+        terminal = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # stderr is no file
+        return lambda _: None
+    config.add_cleanup(lambda: os.close(terminal))
+    return lambda text: _write(terminal, f"\n{text}\n")
+
+
+def _write(file: int, text: str) -> None:
+    with suppress(OSError):
+        os.write(file, text.encode(errors="replace"))
 
 
 class Progress:

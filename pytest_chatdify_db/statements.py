@@ -65,6 +65,7 @@ class Statement:
         seconds: How long it took; None while it runs.
         rows: How many rows it returned or changed; None if the driver does not say.
         error: The first line of what went wrong; empty if nothing did.
+        thread: The thread that executed it; an asyncio driver's is that of the event loop.
     """
 
     sql: str
@@ -79,6 +80,7 @@ class Statement:
     seconds: float | None = None
     rows: int | None = None
     error: str = ""
+    thread: int = 0
 
     def __str__(self) -> str:
         """Return the statement in one line, shortened."""

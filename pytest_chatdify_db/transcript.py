@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytest_chatdify_db import actors
 from pytest_chatdify_db.callers import Callers
@@ -35,6 +35,20 @@ RELATIONSHIP: Final = "chatdify_db_relationship"
 OWN_SESSIONS: Final = ("session", "sync_session")
 
 
+class Running(NamedTuple):
+    """A statement that is being executed.
+
+    Args:
+        statement: The statement.
+        began: When it began, on the clock of ``perf_counter``.
+        blocks_thread: Whether its thread does nothing else meanwhile.
+    """
+
+    statement: Statement
+    began: float
+    blocks_thread: bool
+
+
 class Transcript:
     """What was executed in the running test.
 
@@ -46,6 +60,7 @@ class Transcript:
         actors: Who acts in the running test.
         callers: Finds lines of the project.
         stray: Writes that were executed while no test ran.
+        running: What is being executed now, by the identity of each statement.
     """
 
     def __init__(self, root: Path) -> None:
@@ -53,6 +68,7 @@ class Transcript:
         self.actors = actors.Actors()
         self.callers = Callers(root)
         self.stray: list[Statement] = []
+        self.running: dict[int, Running] = {}
         self._is_test_running = True
         self._taps: list[list[Statement]] = []
         self._lock = threading.Lock()
@@ -83,6 +99,7 @@ class Transcript:
         stray, self.stray = self.stray, []
         self._is_test_running = True
         self.statements.clear()
+        self.running.clear()
         self.actors.begin_anew()
         self._name_requests()
         return stray
@@ -125,6 +142,10 @@ class Transcript:
                 return statement
         return None
 
+    def latest_of(self, client: int) -> Statement | None:
+        """Return the last statement of the connection *client*."""
+        return next((each for each in reversed(tuple(self.statements)) if each.client == client), None)
+
     def first_in_transaction(self, client: int) -> Statement | None:
         """Return the first statement of the transaction that the connection *client* is in."""
         first = None
@@ -163,6 +184,7 @@ class Transcript:
             parameters,
             _names(context),
             _relationship(context),
+            thread=threading.get_ident(),
         )
         self._note(statement)
         if not statement.is_control:
@@ -170,18 +192,20 @@ class Transcript:
                 for tap in self._taps:
                     tap.append(statement)
         if context is not None:
-            setattr(context, _RUNNING, (statement, perf_counter()))
+            running = Running(statement, perf_counter(), not connection.dialect.is_async)
+            self.running[id(statement)] = running
+            setattr(context, _RUNNING, running)
 
     def _after(
         self, _connection: Connection, cursor: Any, _sql: str, _parameters: object, context: object, _many: bool
     ) -> None:
-        statement = _finished(context)
+        statement = self._finished(context)
         if statement is not None:
             rows = getattr(cursor, "rowcount", -1)
             statement.rows = rows if isinstance(rows, int) and rows >= 0 else None
 
     def _failed(self, failure: ExceptionContext) -> None:
-        statement = _finished(failure.execution_context)
+        statement = self._finished(failure.execution_context)
         if statement is not None and not statement.error:
             statement.error = _described(failure.original_exception)
 
@@ -196,6 +220,15 @@ class Transcript:
                 line=self.callers.find(2),
             )
         )
+
+    def _finished(self, context: object) -> Statement | None:
+        """Return the statement that *context* is about, its duration noted."""
+        running: Running | None = getattr(context, _RUNNING, None)
+        if running is None:
+            return None
+        self.running.pop(id(running.statement), None)
+        running.statement.seconds = perf_counter() - running.began
+        return running.statement
 
     def _note(self, statement: Statement) -> None:
         self.statements.append(statement)
@@ -252,16 +285,6 @@ def _names(context: Any) -> Sequence[str] | None:
 def _relationship(context: Any) -> str:
     options = getattr(context, "execution_options", None)
     return str(options.get(RELATIONSHIP, "")) if options else ""
-
-
-def _finished(context: object) -> Statement | None:
-    """Return the statement that *context* is about, its duration noted."""
-    running: tuple[Statement, float] | None = getattr(context, _RUNNING, None)
-    if running is None:
-        return None
-    statement, began = running
-    statement.seconds = perf_counter() - began
-    return statement
 
 
 def _described(error: BaseException) -> str:

@@ -34,7 +34,10 @@ _PLUGIN: Final = {
         f"{_P}.servers.*",
     ),
     "schema": (f"{_P}.schema",),
-    "transcript": tuple(f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report")),
+    "transcript": tuple(
+        f"{_P}.{name}"
+        for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
+    ),
     "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "scopes", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "lifetimes", "entry")),

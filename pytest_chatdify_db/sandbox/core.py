@@ -204,6 +204,11 @@ class Core:
         return self.session.clients.get(number)
 
     @property
+    def have_timeouts(self) -> set[int]:
+        """The numbers of clients whose statements or transactions may be ended by a timeout of their own."""
+        return {number for number, direct in self._direct.items() if direct.has_timeouts}
+
+    @property
     def delays_the_test_run(self) -> Client | None:
         """The client whose statement runs while the test run waits for its turn."""
         if self._task is None or self._task.client is None or not any(task.done for task in self._queue):

@@ -38,6 +38,8 @@ _HARMLESS: Final = frozenset(sql.Kind) - {
     sql.Kind.PREPARE_TRANSACTION,
 }
 _SEQUENCES: Final = frozenset({"nextval", "setval"})
+#: Messages that may name a run-time parameter.
+_MAY_SET: Final = frozenset({BIND, PARSE, QUERY})
 
 
 class DirectSession:
@@ -52,6 +54,7 @@ class DirectSession:
         out: Bytes for the server.
         status: The transaction status it reported last.
         changed: Whether the client has, or may have, changed the database. Sequences count.
+        has_timeouts: Whether the client has, or may have, set a timeout that ends its statements or transactions.
     """
 
     def __init__(self, client: Client, reported: Mapping[str, str], writing: frozenset[str] = frozenset()) -> None:
@@ -59,6 +62,7 @@ class DirectSession:
         self.out = bytearray()
         self.status = "I"
         self.changed = False
+        self.has_timeouts = any(name.endswith("_timeout") for name in client.parameters.effective)
         self._writing = writing
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
@@ -82,6 +86,8 @@ class DirectSession:
 
     def _translated(self, message: Message) -> bytes:
         kind, body = message
+        if kind in _MAY_SET:
+            self.has_timeouts |= b"_timeout" in body
         if kind == PARSE:
             return self._parse(body)
         if kind == BIND:

@@ -329,7 +329,7 @@ class Host:
         try:
             if self._monitor is None or self._monitor.is_closed:
                 self._monitor = connect(self._server, application_name="chatdify-db monitor")
-            return {"waits": [asdict(wait) for wait in waits.find(self._monitor, clients)]}
+            return {"waits": [asdict(wait) for wait in waits.find(self._monitor, clients, self._core.have_timeouts)]}
         except (ConnectError, ServerError) as error:
             return {"error": str(error)}
 
