@@ -1,7 +1,7 @@
 """Databases for the tests that have one of their own: cloned ahead while tests run, and kept if a test changed nothing.
 
-The rule: a test never waits for what could have been done before it or can be done after it. One thread clones and drops;
-how many clones it keeps ready follows from demand, and is bounded.
+The rule: a test never waits for what could have been done before it or can be done after it. One thread clones and
+drops; how many clones it keeps ready follows from demand, and is bounded.
 """
 
 from __future__ import annotations

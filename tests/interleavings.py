@@ -1,8 +1,8 @@
 """What several clients of one sandbox should see: a model of the contract, and random programs to try it with.
 
-The rule of the contract: a rollback takes back exactly what its client has written since, and nothing else. Where another
-one has written in between that cannot be done, and only there the sandbox may say so. What is not committed is seen by
-all, since all share one transaction; what a failed transaction has written is nobody's to rely on.
+The rule of the contract: a rollback takes back exactly what its client has written since, and nothing else. Where
+another one has written in between that cannot be done, and only there the sandbox may say so. What is not committed
+is seen by all, since all share one transaction; what a failed transaction has written is nobody's to rely on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A client with a session of its own, for tests that have a database of their own. No I/O.
 
-The rule: everything passes as it is, in both directions. Only a statement that the client prepared on another session is
-prepared again, unseen, before it is used, so that the pools of an application can be moved from database to database.
+The rule: everything passes as it is, in both directions. Only a statement that the client prepared on another session
+is prepared again, unseen, before it is used, so that an application's pools can be moved from database to database.
 """
 
 from __future__ import annotations
@@ -128,9 +128,11 @@ class DirectSession:
 
     def _see(self, statement: Statement | None) -> None:
         """Note whether *statement* leaves the database as it is; it was prepared or sent, so it may be executed."""
-        if statement is None or statement.kind not in _HARMLESS:
-            self.changed = True
-        elif statement.calls and not (self._writing | _SEQUENCES).isdisjoint(statement.calls):
+        if (
+            statement is None
+            or statement.kind not in _HARMLESS
+            or (statement.calls and not (self._writing | _SEQUENCES).isdisjoint(statement.calls))
+        ):
             self.changed = True
 
     def _note(self, prepared: Prepared) -> None:

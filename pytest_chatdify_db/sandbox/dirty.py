@@ -1,7 +1,7 @@
 """Dirty reads: what a client sees here and would not see from PostgreSQL, since it is not committed yet.
 
-The rule: only connections of the application count, as readers and as writers; and only a statement that names a table in
-which another one's open transaction has written. The first such read of each pair and table is noted, no more.
+The rule: only connections of the application count, as readers and as writers; and only a statement that names a table
+in which another one's open transaction has written. The first such read of each pair and table is noted, no more.
 """
 
 from __future__ import annotations

@@ -76,11 +76,11 @@ class Sandbox:
             SandboxError: The process cannot be started.
         """
         ours, theirs = socket.socketpair()
-        log = tempfile.TemporaryFile()
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the process
         root = str(Path(__file__).resolve().parents[2])
         arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, str(theirs.fileno()), str(listener.fileno())]
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -107,7 +107,7 @@ class Sandbox:
             user: The role that clients log in as.
             password: Its password.
             database: What clients call the database.
-            refuse_dirty_reads: Whether a dirty read is an error for the connection that reads. They are reported anyway.
+            refuse_dirty_reads: Whether a dirty read is an error for the connection that reads. It is reported anyway.
 
         Raises:
             SandboxError: The process cannot reach the server.

@@ -17,7 +17,7 @@ from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).
 _IDENTITY: Final = ("session_authorization", "role")
 
-#: Limits of time. The shared session waits all the time and serves others, so they hold only while their client is served.
+#: Limits of time. The shared session waits all the time and serves others: they hold only while their client is served.
 LIMITS: Final = frozenset(
     {
         "statement_timeout",

@@ -26,9 +26,9 @@ def conflict(owner: str, other: str) -> bytes:
     return wire.error(
         "40001",
         "this test's connections have got into each other's way: a rollback could not be done",
-        detail=f"{owner} rolled back what it had written, but {other} had written since. All connections of a test share"
-        " one transaction, in which the one cannot be undone without the other. What this statement would read is not"
-        " what PostgreSQL would show.",
+        detail=f"{owner} rolled back what it had written, but {other} had written since. All connections of a test"
+        " share one transaction, in which the one cannot be undone without the other. What this statement would read"
+        " is not what PostgreSQL would show.",
         hint="Let the one end its transaction before the other writes. " + OWN_DATABASE,
     )
 
@@ -38,8 +38,10 @@ def dirty_read(writer: str, table: str, wrote: str) -> bytes:
     return wire.error(
         "55000",
         f'dirty read of table "{table}": another connection has written to it and not committed',
-        detail=f"{writer} ran: {' '.join(wrote.split())[:300]}. PostgreSQL would not show its rows here; the sandbox would.",
-        hint="Commit before you send the task or request that reads. --chatdify-db-dirty-reads=warn or off lets it pass.",
+        detail=f"{writer} ran: {' '.join(wrote.split())[:300]}. PostgreSQL would not show its rows here; the sandbox"
+        " would.",
+        hint="Commit before you send the task or request that reads. --chatdify-db-dirty-reads=warn or off lets it"
+        " pass.",
     )
 
 

@@ -131,7 +131,7 @@ class Relay(Reply):
 
 
 class Probe(Reply):
-    """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why it would not."""
+    """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why not."""
 
     def __init__(self, client: Client, text: Text | None = None) -> None:
         super().__init__()

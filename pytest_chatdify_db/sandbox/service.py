@@ -34,7 +34,7 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
         if last.kind in {SYNC, FLUSH}:
             return  # ignored while data is expected (54.2.6)
         client.copying = None
-        session.fail(client, wire.error("08P01", "unexpected message type 0x%02X during COPY from stdin" % last.kind))
+        session.fail(client, wire.error("08P01", f"unexpected message type 0x{last.kind:02X} during COPY from stdin"))
         client.send(refusals.SYNC_LOST)
         client.stage = Stage.ENDED
         return

@@ -47,7 +47,7 @@ def _may_be_wrong(client: Client, statements: Sequence[Statement]) -> bool:
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:
     """Run the rest of a query *text* of *of* statements; return as ``query`` does."""
     begin = 0
-    for index, (statement, at) in enumerate(parts):
+    for index, (statement, _) in enumerate(parts):
         is_last = index == len(parts) - 1
         if statement.kind not in SPLITS:
             if not is_last and parts[index + 1][0].kind not in SPLITS:

@@ -1,7 +1,7 @@
 """What a statement does to transactions and to the session, read from its text without executing it.
 
-The rule: recognise what the sandbox must answer or undo by itself, and leave everything else, wrong SQL included, to the
-server. Texts are bytes seen as Latin-1, which keeps every offset and every byte of an ASCII-compatible encoding.
+The rule: recognise what the sandbox must answer or undo by itself, and leave everything else, wrong SQL included, to
+the server. Texts are bytes seen as Latin-1, which keeps every offset and every byte of an ASCII-compatible encoding.
 """
 
 from __future__ import annotations
@@ -251,7 +251,8 @@ _END_WORDS: Final = frozenset(["commit", "end", "rollback", "abort", "work", "tr
 _SHORT: Final = frozenset(
     {"copy", "fetch", "move", "set", "begin", "start", "commit", "end", "rollback", "abort", "release"}
 )
-_MODE = r"(?:isolation level (?:serializable|repeatable read|read (?:un)?committed)|read (?:only|write)|(?:not )?deferrable)"
+_LEVEL = r"isolation level (?:serializable|repeatable read|read (?:un)?committed)"
+_MODE = rf"(?:{_LEVEL}|read (?:only|write)|(?:not )?deferrable)"
 _BEGIN = re.compile(rf"(?:begin(?: work| transaction)?|start transaction)(?: {_MODE}(?: ?,? {_MODE})*)?")
 _END = re.compile(r"(?:commit|end|rollback|abort)(?: work| transaction)?(?: and(?: no)? chain)?")
 _ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?:(?!to\b)[a-z_]\w*|"[^"]+")')
@@ -315,7 +316,7 @@ def tokens(text: str, start: int = 0) -> Iterator[Token]:
         elif group == "dollar":
             close = text.find(found.group(), stop)
             stop = end if close < 0 else close + len(found.group())
-        if group != "space" and group != "comment":
+        if group not in {"space", "comment"}:
             yield Token(text[position:stop], position, stop)
         position = stop
 
@@ -366,7 +367,7 @@ def _ends(text: str) -> Iterator[int]:
 
 
 def _ends_compound(text: str) -> Iterator[int]:
-    """Do the same for a text in which parentheses or BEGIN ATOMIC ... END may hold semicolons (CREATE RULE, FUNCTION)."""
+    """Do the same for a text in which parentheses or BEGIN ATOMIC ... END may hold semicolons (RULE, FUNCTION)."""
     depth = body = 0
     previous = ""
     for token in tokens(text):

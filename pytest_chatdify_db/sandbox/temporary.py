@@ -1,4 +1,4 @@
-"""Temporary tables with ON COMMIT: the server does that at its COMMIT, which never comes; so it is told at the client's.
+"""Temporary tables with ON COMMIT: the server acts at its COMMIT, which never comes; so it is told at the client's.
 
 The rule: what a table was made to do is read from the statement that made it, and done by SQL that fails for no table.
 """

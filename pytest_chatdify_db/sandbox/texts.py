@@ -1,4 +1,4 @@
-"""A query text as it goes to the server: a part of the client's, with names replaced, and the way back for positions."""
+"""A query text as it goes to the server: a part of the client's, names replaced, and the way back for positions."""
 
 from __future__ import annotations
 
