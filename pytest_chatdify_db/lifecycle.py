@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.spares import Spares
     from pytest_chatdify_db.transcript import Transcript
+    from pytest_chatdify_db.watcher import Watcher
 
 ProgressCallback = Callable[[str], None]
-    from pytest_chatdify_db.watcher import Watcher
 
 _FOREIGN_SERVER: Final = "foreign-server.json"
 
