@@ -98,11 +98,11 @@ class Lifecycle:
         root: The directory to which the paths of the project's lines are relative.
         worker: The name of the process: xdist's worker id, or ``main``.
         run_directory: The directory of the run that another process made; None to make one when it is needed.
-    """
-
 
     Attributes:
         say: Shows a text on the terminal while a test runs; may be replaced before `start`.
+    """
+
     def __init__(
         self,
         options: Options,
@@ -117,10 +117,10 @@ class Lifecycle:
         self.root = root or Path.cwd()
         self.worker = worker
         self.transcript: Transcript | None = None
-        self.running: Running | None = None
-        self.turn: Turn | None = None
         self.watcher: Watcher | None = None
         self.say: Callable[[str], None] = lambda _: None
+        self.running: Running | None = None
+        self.turn: Turn | None = None
         self._run_directory = run_directory
         self._run: Run | None = None
         self._clones = count(1)
@@ -196,10 +196,13 @@ class Lifecycle:
 
     def _begin_transcript(self, sandbox: Sandbox) -> None:
         from pytest_chatdify_db.transcript import Transcript
+        from pytest_chatdify_db.watcher import Watcher
 
         self.transcript = Transcript(self.root)
         self.transcript.install()
         self._resources.callback(self.transcript.close)
+        self.watcher = Watcher(sandbox, self.transcript, self.say)
+        self._resources.callback(self.watcher.close)
 
     def spawn_sandbox(self) -> Sandbox:
         """Start the sandbox's process, which gets ready while the server does."""
@@ -212,13 +215,10 @@ class Lifecycle:
 
     def _new_clone_name(self) -> str:
         from pytest_chatdify_db import naming
-        from pytest_chatdify_db.watcher import Watcher
 
         return naming.worker_name(self.run.id, self.worker, str(next(self._clones)))
 
     def open_turn(self, test: str, mark: DatabaseMark | None) -> None:
-        self.watcher = Watcher(sandbox, self.transcript, self.say)
-        self._resources.callback(self.watcher.close)
         """Begin the turn of *test*: whatever is written until `close_turn` is undone there."""
         if self.running is None or self.turn is not None:
             return
@@ -230,6 +230,8 @@ class Lifecycle:
             if turn.isolation == "database":
                 turn.database = self.running.spares.take()
                 self.running.sandbox.use_database(turn.database)
+        if self.watcher is not None:
+            self.watcher.begin(test)
         if mark.reset_sequences:
             sequences.reset(self.redirect.address)
 
@@ -246,8 +248,6 @@ class Lifecycle:
         noticed: list[Finding] = []
         with _sandbox_failures():
             if turn.database is not None:
-        if self.watcher is not None:
-            self.watcher.begin(test)
                 own = self.running.sandbox.use_database(None, turn.test)
                 noticed += findings(turn.test, own, self.options)
                 self.running.spares.give_back(turn.database, changed=own.wrote)
