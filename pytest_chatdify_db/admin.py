@@ -24,6 +24,12 @@ UNKNOWN_DATABASE: Final = "3D000"
 
 _STRATEGY_SINCE: Final = 15
 
+#: PostgreSQL keeps a lock of this kind apart for each database, and a server has more than one to log in to.
+_HELD_ELSEWHERE: Final = """
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
+       AND classid::bigint = {high} AND objid::bigint = {low}
+"""
+
 
 def quote_identifier(name: str) -> str:
     """Return *name* as SQL writes an identifier."""
@@ -134,6 +140,11 @@ def is_sealed(connection: Connection, name: str) -> bool:
     )
 
 
+def has_unlogged_tables(connection: Connection) -> bool:
+    """Return whether the database of *connection* has tables that PostgreSQL empties after a crash."""
+    return bool(connection.query("SELECT FROM pg_class WHERE relpersistence = 'u' LIMIT 1"))
+
+
 def databases(connection: Connection, prefix: str) -> list[str]:
     """Return the names of all databases that begin with *prefix*."""
     condition = f"starts_with(datname, {quote_literal(prefix)})"
@@ -141,9 +152,33 @@ def databases(connection: Connection, prefix: str) -> list[str]:
     return sorted(row[0] or "" for row in rows)
 
 
+def comment(connection: Connection, name: str, text: str) -> None:
+    """Write *text* beside the database *name*."""
+    connection.query(f"COMMENT ON DATABASE {quote_identifier(name)} IS {quote_literal(text)}")
+
+
+def comments(connection: Connection, prefix: str) -> dict[str, str]:
+    """Return the comments of our role's databases whose names begin with *prefix*; those without one are left out."""
+    condition = f"starts_with(datname, {quote_literal(prefix)})"
+    rows = connection.query(
+        "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "  # noqa: S608 - quoted
+        f"WHERE {condition} AND pg_get_userbyid(datdba) = current_user ORDER BY datname"
+    )
+    return {name or "": text for name, text in rows if text is not None}
+
+
+def clock(connection: Connection) -> float:
+    """Return the server's time in seconds: the one clock that all runs on a server share."""
+    ((seconds,),) = connection.query("SELECT extract(epoch FROM clock_timestamp())")
+    return float(seconds or 0)
+
+
+# -- Locks. One belongs to a session, and ends with it however it ends.
+
+
 @contextmanager
 def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
-    """Hold the server-wide lock *name* on this connection; it also ends with the connection."""
+    """Hold the lock *name* on this connection, waiting for it."""
     key = naming.lock_key(name)
     connection.query(f"SELECT pg_advisory_lock({key})")
     try:
@@ -151,3 +186,22 @@ def advisory_lock(connection: Connection, name: str) -> Iterator[None]:
     finally:
         if not connection.is_closed:
             connection.query(f"SELECT pg_advisory_unlock({key})")
+
+
+@contextmanager
+def attempted_lock(connection: Connection, name: str) -> Iterator[bool]:
+    """Hold the lock *name* if nobody else does, and tell whether that is so; sessions on other databases count."""
+    key = naming.lock_key(name)
+    if connection.query(f"SELECT pg_try_advisory_lock({key})") != [("t",)]:
+        yield False
+        return
+    try:
+        yield connection.query(_HELD_ELSEWHERE.format(high=key >> 32 & 0xFFFFFFFF, low=key & 0xFFFFFFFF)) == []
+    finally:
+        if not connection.is_closed:
+            connection.query(f"SELECT pg_advisory_unlock({key})")
+
+
+def share_lock(connection: Connection, name: str) -> None:
+    """Take a share of the lock *name* for as long as the connection lasts: nobody has it alone meanwhile."""
+    connection.query(f"SELECT pg_advisory_lock_shared({naming.lock_key(name)})")

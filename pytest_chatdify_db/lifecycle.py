@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
     from pytest_chatdify_db.postgres.address import Address
+    from pytest_chatdify_db.postgres.connection import Connection
     from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.spares import Spares
+    from pytest_chatdify_db.templates import Recipe
     from pytest_chatdify_db.transcript import Transcript
     from pytest_chatdify_db.watcher import Watcher
 
@@ -125,6 +127,7 @@ class Lifecycle:
         self._run: Run | None = None
         self._clones = count(1)
         self._sandbox: Sandbox | None = None
+        self._recipe: Recipe | None = None
         self._left_open: set[str] = set()
         self._resources = ExitStack()
 
@@ -156,25 +159,38 @@ class Lifecycle:
         from pytest_chatdify_db import servers
 
         choice = choice or self.options.server
-        return servers.start(choice, image=self.options.image, run=self.run, progress=progress)
+        kept = self._recipe.fingerprint if self._recipe is not None and self.options.reuse == "auto" else ""
+        return servers.start(choice, image=self.options.image, run=self.run, progress=progress, template=kept)
+
+    def plan(self, schema: Schema) -> Recipe:
+        """Return how the template is made; known before the server starts, an embedded one may bring it along."""
+        from pytest_chatdify_db import schema as tables
+
+        if self._recipe is None:
+            self._recipe = tables.recipe(schema.metadatas, schema.seed, unknown=self.run.id)
+        return self._recipe
+
+    def _open_lease(self, server: Server) -> Connection | None:
+        """Claim what the run makes on a server that outlives it; return the claim if templates may outlive it too."""
+        from pytest_chatdify_db import templates
+
+        if server.is_managed:
+            return None
+        lease = templates.open_lease(server, self.run)
+        self._resources.callback(lease.close)
+        return lease if self.options.reuse == "auto" else None
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
         from pytest_chatdify_db import naming, templates
-        from pytest_chatdify_db import schema as tables
         from pytest_chatdify_db.spares import Spares
 
         self._check_redirect()
         if not server.is_managed:
             # It outlives the run: the process that owns the run drops all that the run made on it, and nothing else.
             self.run.write(_FOREIGN_SERVER, server.to_json())
-        fingerprint = naming.fingerprint([server.version, *tables.describe(schema.metadatas, schema.seed)])
         template = templates.ensure(
-            server,
-            fingerprint,
-            lambda address: tables.build(address, schema.metadatas, schema.seed),
-            run=self.run,
-            progress=progress,
+            server, self.plan(schema), run=self.run, progress=progress, lease=self._open_lease(server)
         )
         database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
         address = self.redirect.address

@@ -206,6 +206,7 @@ def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
         request.getfixturevalue("_chatdify_db_metadatas"),
         request.getfixturevalue("chatdify_db_seed"),
     )
+    state.of(request.config).lifecycle.plan(schema)
     progress("starting PostgreSQL")
     state.of(request.config).progress = progress
     server = request.getfixturevalue("chatdify_db_server")

@@ -13,6 +13,9 @@ from typing import Final
 #: Every database of the plugin begins so; it never touches one that does not.
 PREFIX: Final = "chatdify_db_"
 
+#: So begins a template database that outlives its run.
+KEPT_PREFIX: Final = f"{PREFIX}template_"
+
 #: Bytes of a name, NAMEDATALEN - 1.
 MAX_BYTES: Final = 63
 
@@ -31,6 +34,22 @@ def fingerprint(parts: Iterable[str]) -> str:
 def template_name(run_id: str, fingerprint: str) -> str:
     """Return the name of the run's template database for the inputs with this *fingerprint*."""
     return _joined(run_id, "template", fingerprint)
+
+
+def kept_template_name(fingerprint: str, build: str) -> str:
+    """Return the name of a template database that outlives its run.
+
+    Args:
+        fingerprint: Of its inputs.
+        build: Eight characters that tell two of the same inputs apart: files that the seed reads may differ.
+    """
+    return f"{KEPT_PREFIX}{_plain(fingerprint)}_{_plain(build)}"
+
+
+def run_id(name: str) -> str | None:
+    """Return the id of the run that a database called *name* belongs to; None if that is not the name of one."""
+    match = re.fullmatch(rf"{PREFIX}([a-z0-9]{{8}})_\w+", name)
+    return match[1] if match and not name.startswith(KEPT_PREFIX) else None
 
 
 def draft_name(run_id: str, fingerprint: str) -> str:

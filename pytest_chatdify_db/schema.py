@@ -7,14 +7,12 @@ built here is copied for the tests.
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final, cast
 
+import sqlalchemy
 from sqlalchemy import MetaData, create_engine, create_mock_engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -24,11 +22,16 @@ from sqlalchemy.schema import CreateSchema
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import CompilerElement
 
+from pytest_chatdify_db import naming, sources, traces
 from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.templates import Recipe
 
 #: What a project returns from ``chatdify_db_seed``: stores the rows that every test starts with.
 Seed = Callable[[Session], object]
+
+#: What decides, beside the project, on what a template holds. The first part is raised when its making changes.
+_ENVIRONMENT: Final = ("1", sqlalchemy.__version__, ".".join(map(str, sys.version_info[:2])))
 
 _FOUNDATION: Final = "app.db:Base"
 _CREATED: Final = re.compile(
@@ -76,25 +79,43 @@ def table_count(metadatas: Iterable[MetaData]) -> int:
     return sum(len(metadata.tables) for metadata in metadatas)
 
 
-def describe(metadatas: Iterable[MetaData], seed: Seed | None) -> list[str]:
-    """Return texts that change when the schema or the seed does: the parts of a template's fingerprint."""
-    return [*_ddl(metadatas), "" if seed is None else _source(seed)]
+def recipe(metadatas: Iterable[MetaData], seed: Seed | None, *, unknown: str) -> Recipe:
+    """Return how a template with these tables and the seed's rows is made.
+
+    Args:
+        metadatas: Whose tables are created.
+        seed: Stores rows in them; None for none.
+        unknown: What stands for an input that cannot be told from another; it has to differ from run to run.
+    """
+    metadatas = tuple(metadatas)
+    parts = [*_ENVIRONMENT, *_ddl(metadatas, unknown), *(() if seed is None else sources.describe(seed, unknown))]
+    return Recipe(naming.fingerprint(parts), lambda address: build(address, metadatas, seed))
 
 
-def build(address: Address, metadatas: Iterable[MetaData], seed: Seed | None) -> None:
+def build(address: Address, metadatas: Iterable[MetaData], seed: Seed | None) -> set[str]:
     """Create the schemas and tables, then the seed's rows, in the empty database at *address*.
+
+    Returns:
+        The paths of the files that the seed has read.
 
     Raises:
         SchemaError: The server refuses a table, or the seed raises; the text names which, and the server's words.
     """
     engine = create_engine(address.url("postgresql+psycopg2"), poolclass=NullPool)
-    metadatas = tuple(metadatas)
     try:
         with engine.begin() as connection:
             for metadata in metadatas:
                 _create(connection, metadata)
-        if seed is not None:
-            _plant(seed, Session(engine))
+        return set() if seed is None else _plant(seed, Session(engine))
+    finally:
+        engine.dispose()
+
+
+def plant(address: Address, seed: Seed) -> set[str]:
+    """Store the seed's rows in the database at *address*, as `build` does."""
+    engine = create_engine(address.url("postgresql+psycopg2"), poolclass=NullPool)
+    try:
+        return _plant(seed, Session(engine))
     finally:
         engine.dispose()
 
@@ -124,12 +145,13 @@ def _distinct(metadatas: Iterable[MetaData]) -> tuple[MetaData, ...]:
     return tuple(dict.fromkeys(metadatas))
 
 
-def _ddl(metadatas: Iterable[MetaData]) -> list[str]:
+def _ddl(metadatas: Iterable[MetaData], unknown: str) -> list[str]:
     """Compile everything that ``create_all`` would run, without a server."""
     statements: list[str] = []
 
-    def note(statement: Executable, *_: object, **__: object) -> None:
-        statements.append(str(cast("CompilerElement", statement).compile(dialect=engine.dialect)))
+    def note(statement: Executable, *arguments: object, **options: object) -> None:
+        text = str(cast("CompilerElement", statement).compile(dialect=engine.dialect))
+        statements.append(f"{text} {arguments!r} {options!r}" if arguments or options else text)
 
     engine = create_mock_engine("postgresql+psycopg2://", note)
     for metadata in metadatas:
@@ -138,16 +160,8 @@ def _ddl(metadatas: Iterable[MetaData]) -> list[str]:
         except SQLAlchemyError as error:
             raise SchemaError.cannot_create("the schema", _words(error)) from error
         except Exception:  # noqa: BLE001 - a listener of the project's asks the server something, and here is none
-            return [secrets.token_hex(16)]
+            return [unknown]
     return statements
-
-
-def _source(seed: Seed) -> str:
-    """Return the text of the file that *seed* is written in: what it calls is most often beside it."""
-    try:
-        return Path(inspect.getsourcefile(inspect.unwrap(seed)) or "").read_text("utf-8")
-    except (OSError, TypeError, UnicodeError):
-        return secrets.token_hex(16)
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:
@@ -162,13 +176,14 @@ def _create(connection: Connection, metadata: MetaData) -> None:
         raise SchemaError.cannot_create("the schema", _words(error)) from error
 
 
-def _plant(seed: Seed, session: Session) -> None:
+def _plant(seed: Seed, session: Session) -> set[str]:
     try:
-        with session:
+        with traces.watched() as files, session:
             seed(session)
             session.commit()
     except Exception as error:
         raise SchemaError.seed_failed(_words(error)) from error
+    return files
 
 
 def _subject(statement: str | None) -> str:

@@ -29,14 +29,14 @@ _PLUGIN: Final = {
     "protocol": (f"{_P}.postgres", f"{_P}.postgres.*"),
     "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
     "servers": (
-        *(f"{_P}.{name}" for name in ("supervisor", "run", "admin", "templates", "spares", "sequences")),
+        *(f"{_P}.{name}" for name in ("supervisor", "run", "traces", "sources", "admin", "leases", "templates")),
+        *(f"{_P}.{name}" for name in ("spares", "sequences")),
         f"{_P}.servers",
         f"{_P}.servers.*",
     ),
     "schema": (f"{_P}.schema",),
     "transcript": tuple(
-        f"{_P}.{name}"
-        for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
+        f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
     ),
     "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "scopes", "lifecycle")),
     "pytest shell": (

@@ -18,7 +18,7 @@ _READY = "server.json"
 _FAILED = "server.failed"
 
 
-def start(choice: str, *, image: str, run: Run, progress: Progress) -> Server:
+def start(choice: str, *, image: str, run: Run, progress: Progress, template: str = "") -> Server:
     """Return the server of *run*, and start it if this is the first call for the run in any process.
 
     Args:
@@ -26,6 +26,8 @@ def start(choice: str, *, image: str, run: Run, progress: Progress) -> Server:
         image: The image of a container.
         run: The run that the server belongs to, and ends with.
         progress: Takes lines of news.
+        template: The fingerprint of the template database that is going to be needed, if it may be kept for later
+            runs: a server on this machine may come with it.
 
     Raises:
         ServerUnavailable: No server; the text names everything that was tried.
@@ -37,7 +39,7 @@ def start(choice: str, *, image: str, run: Run, progress: Progress) -> Server:
             raise ServerUnavailable.failed_before((run.directory / _FAILED).read_text())
         collect_abandoned()
         try:
-            server = _start(choice, image, run, progress)
+            server = _start(choice, image, template, run, progress)
         except ServerUnavailable as error:
             run.write(_FAILED, str(error))
             raise
@@ -45,20 +47,20 @@ def start(choice: str, *, image: str, run: Run, progress: Progress) -> Server:
         return server
 
 
-def _start(choice: str, image: str, run: Run, progress: Progress) -> Server:
+def _start(choice: str, image: str, template: str, run: Run, progress: Progress) -> Server:
     if choice != "auto":
-        return _provider(choice, image, "as asked for").start(run, progress)
+        return _provider(choice, image, template, "as asked for").start(run, progress)
     failures: list[tuple[str, ServerUnavailable]] = []
     for name in ("container", "embedded"):
         reason = "; ".join([f"no {other} ({error.cause.splitlines()[0]})" for other, error in failures])
         try:
-            return _provider(name, image, reason or "the first choice").start(run, progress)
+            return _provider(name, image, template, reason or "the first choice").start(run, progress)
         except ServerUnavailable as error:
             failures.append((name, error))
     raise ServerUnavailable.nothing_left(failures)
 
 
-def _provider(choice: str, image: str, reason: str) -> Provider:
+def _provider(choice: str, image: str, template: str, reason: str) -> Provider:
     if choice == "container":
         from pytest_chatdify_db.servers.container import Container
 
@@ -66,7 +68,7 @@ def _provider(choice: str, image: str, reason: str) -> Provider:
     if choice == "embedded":
         from pytest_chatdify_db.servers.embedded import Embedded
 
-        return Embedded(reason)
+        return Embedded(reason, template)
     from pytest_chatdify_db.servers.external import External
 
     return External(choice, reason)

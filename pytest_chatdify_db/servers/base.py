@@ -34,6 +34,21 @@ THROWAWAY: Final[dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """Where the data of a server can be kept for later runs, once the template database is in it.
+
+    Args:
+        data: Its data directory, on this machine.
+        entry: The archive to write.
+        template: The fingerprint of the template that belongs into it.
+    """
+
+    data: str
+    entry: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """A PostgreSQL server that is ready.
 
@@ -45,6 +60,7 @@ class Server:
         is_managed: Whether the plugin started it, and so everything on it vanishes with the run.
         fsync_off: Whether it runs without durability, which makes copying files the fast way to clone.
         started_in: Seconds that the start took.
+        store: Where its data can be kept; None if it cannot, or shall not.
     """
 
     address: Address
@@ -54,6 +70,7 @@ class Server:
     is_managed: bool
     fsync_off: bool
     started_in: float
+    store: Store | None = None
 
     def to_json(self) -> str:
         """Return the server as text for the other processes of the run. It holds the password."""
@@ -65,7 +82,8 @@ class Server:
         data = json.loads(text)
         address = data.pop("address")
         options = tuple((name, value) for name, value in address.pop("options"))
-        return cls(address=Address(**address, options=options), **data)
+        store = data.pop("store")
+        return cls(address=Address(**address, options=options), store=store and Store(**store), **data)
 
 
 class Provider(Protocol):

@@ -1,8 +1,7 @@
-"""Data directories: made by ``initdb`` once, kept in the user's cache as one archive, unpacked for each run.
+"""Data directories: made by ``initdb`` once, kept in the user's cache as an archive, unpacked for each run.
 
-Unpacking into memory takes 50 ms, ``initdb`` ten times as long. One file appears and disappears as a whole, and is read
-faster than a thousand. The cache can only make a start faster: where it cannot be read or written, or turns out to be
-broken, ``initdb`` runs instead.
+Unpacking into memory takes 50 ms, ``initdb`` ten times as long. An archive with the run's template database in it is
+the first choice, one as ``initdb`` made it the second; where neither can be used, ``initdb`` runs.
 """
 
 from __future__ import annotations
@@ -10,27 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Final
 
 from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.servers import archives
+from pytest_chatdify_db.servers.base import Progress
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 
 #: Raised when what lies in the cache changes its form.
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 
 _ALWAYS: Final = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--lc-messages=C", "--wal-segsize=1", "--no-sync")
 _BUILTIN: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-
-
-def cache_directory() -> Path:
-    """Return the plugin's directory in the user's cache; it need not exist."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "chatdify-db"
 
 
 def initdb_options(major: int) -> list[list[str]]:
@@ -43,28 +36,47 @@ def initdb_options(major: int) -> list[list[str]]:
     return [[*_ALWAYS, *(["--no-data-checksums"] if major >= 18 else []), *choice] for choice in choices]
 
 
-def cache_key(binaries: Binaries, user: RunAs) -> str:
-    """Return the name under which the data directory of *binaries*, owned by *user*, is kept."""
+def entries(binaries: Binaries, user: RunAs, template: str = "") -> list[Path]:
+    """Return where data directories of *binaries*, owned by *user*, are kept; the best first, ``initdb``'s last.
+
+    Args:
+        binaries: The programs that made them.
+        user: Who owns the files.
+        template: The fingerprint of a template database that one of them may hold; empty for none.
+    """
     size = (binaries.directory / "postgres").stat().st_size
     facts = (_LAYOUT, binaries.version, size, initdb_options(binaries.major), user.uid)
-    return f"data-{'.'.join(map(str, binaries.version))}-{sha256(repr(facts).encode()).hexdigest()[:12]}.tar"
+    key = f"{'.'.join(map(str, binaries.version))}-{sha256(repr(facts).encode()).hexdigest()[:12]}"
+    names = [f"{archives.TEMPLATES}{key}-{template}.tar"] if template else []
+    return [archives.directory() / name for name in [*names, f"data-{key}.tar"]]
 
 
-def prepare(data: Path, binaries: Binaries, user: RunAs, progress: Callable[[str], None]) -> Path | None:
-    """Make the data directory *data*; return the cache entry that it was unpacked from, if it was.
+def prepare(
+    data: Path, binaries: Binaries, user: RunAs, progress: Progress, choices: Sequence[Path] | None = None
+) -> Path | None:
+    """Make the data directory *data*; return the archive that it was unpacked from, or None if ``initdb`` made it.
+
+    Args:
+        data: The directory, which does not exist yet.
+        binaries: The programs it is for.
+        user: Who shall own it.
+        progress: Takes lines of news.
+        choices: The archives to try; default is that of ``initdb``'s work.
 
     Raises:
         ServerUnavailable: ``initdb`` fails.
     """
-    entry = cache_directory() / cache_key(binaries, user)
-    if entry.is_file() and _unpack(entry, data):
-        return entry
+    choices = entries(binaries, user) if choices is None else choices
+    for entry in choices:
+        if archives.unpack(entry, data):
+            return entry
     initialise(data, binaries, user, progress)
-    _keep(data, entry)
+    if choices:
+        archives.keep(data, choices[-1])
     return None
 
 
-def initialise(data: Path, binaries: Binaries, user: RunAs, progress: Callable[[str], None]) -> None:
+def initialise(data: Path, binaries: Binaries, user: RunAs, progress: Progress) -> None:
     """Make the data directory *data* by ``initdb``.
 
     Raises:
@@ -98,31 +110,3 @@ def initialise(data: Path, binaries: Binaries, user: RunAs, progress: Callable[[
 def _environment() -> dict[str, str]:
     """Return ours without what would change the outcome."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG", "TZ"))}
-
-
-def _unpack(entry: Path, data: Path) -> bool:
-    """Unpack *entry* as *data*, with its owners and modes; return whether that worked."""
-    data.mkdir(mode=0o700)
-    if _tar("-C", data, "-xpf", entry) and (data / "PG_VERSION").is_file():
-        return True
-    shutil.rmtree(data, ignore_errors=True)
-    return False
-
-
-def _keep(data: Path, entry: Path) -> None:
-    """Put *data* into the cache, whole or not at all; two who do this at once do not disturb each other."""
-    draft = entry.with_name(f".{entry.name}-{token_hex(4)}")
-    with suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        if _tar("-C", data, "-cf", draft, "."):
-            draft.rename(entry)
-    with suppress(OSError):
-        draft.unlink(missing_ok=True)
-
-
-def _tar(*arguments: str | Path) -> bool:
-    try:
-        done = subprocess.run(["tar", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
-    except OSError:
-        return False
-    return done.returncode == 0

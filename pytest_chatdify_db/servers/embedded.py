@@ -15,9 +15,9 @@ from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers import archives, cluster
 from pytest_chatdify_db.servers import binaries as programs
-from pytest_chatdify_db.servers import cluster
-from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
+from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server, Store
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
@@ -36,9 +36,11 @@ class Embedded:
 
     Args:
         reason: Why it was chosen.
+        template: The fingerprint of the template database that is going to be needed; empty to keep none.
     """
 
     reason: str
+    template: str = ""
 
     @property
     def name(self) -> ProviderName:
@@ -51,12 +53,16 @@ class Embedded:
         user = programs.server_user()
         binaries = _usable(user)
         progress(f"starting {binaries}")
-        try:
-            connection = _start(run, binaries, user, progress, use_cache=True)
-        except _CachedDataFailed as failure:
-            with suppress(OSError):
-                failure.entry.unlink(missing_ok=True)
-            connection = _start(run, binaries, user, progress, use_cache=False)
+        choices = cluster.entries(binaries, user, self.template)
+        kept = str(choices[0])
+        while True:
+            try:
+                connection, data = _start(run, binaries, user, choices, progress)
+                break
+            except _CachedDataFailed as failure:
+                choices.remove(failure.entry)
+                with suppress(OSError):
+                    failure.entry.unlink(missing_ok=True)
         with connection:
             check_settings(connection, settings(binaries.major, run))
             return Server(
@@ -67,6 +73,7 @@ class Embedded:
                 is_managed=True,
                 fsync_off=True,
                 started_in=time.perf_counter() - begun,
+                store=Store(str(data), kept, self.template) if self.template else None,
             )
 
 
@@ -112,7 +119,7 @@ def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
     package = install.parent
     size = (binaries.directory / "postgres").stat().st_size
     for cache in (
-        cluster.cache_directory(),
+        archives.directory(),
         Path("/var/cache/chatdify-db"),
         Path(f"/var/tmp/chatdify-db-{os.getuid()}"),  # noqa: S108 - its owner is checked
     ):
@@ -136,8 +143,10 @@ def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
     return None
 
 
-def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use_cache: bool) -> Connection:
-    """Start the server and return a connection to it.
+def _start(
+    run: Run, binaries: Binaries, user: RunAs, choices: list[Path], progress: Progress
+) -> tuple[Connection, Path]:
+    """Start the server on one of *choices*, or on none of them; return a connection to it and its data directory.
 
     Raises:
         ServerUnavailable: It does not start.
@@ -160,10 +169,7 @@ def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use
     entry: Path | None = None
     with Supervision(run, job, name) as supervision:
         # The supervisor starts while the files are unpacked.
-        if use_cache:
-            entry = cluster.prepare(data, binaries, user, progress)
-        else:
-            cluster.initialise(data, binaries, user, progress)
+        entry = cluster.prepare(data, binaries, user, progress, choices)
         supervision.go()
         try:
             connection = _await(supervision, Address(host=str(sockets)), data, log)
@@ -172,7 +178,7 @@ def _start(run: Run, binaries: Binaries, user: RunAs, progress: Progress, *, use
                 raise _CachedDataFailed(entry) from None
             raise
         supervision.keep()
-    return connection
+    return connection, data
 
 
 def _open_to(user: RunAs, directory: Path) -> None:

@@ -136,7 +136,7 @@ def test_the_second_start_only_unpacks(cache: Path) -> None:
 def test_a_broken_cache_is_repaired(cache: Path, run: Run, damage: str, tmp_path: Path) -> None:
     """What cannot be unpacked, or gives a server that does not start, is made again."""
     binaries = embedded._usable(programs.server_user())
-    entry = cache / cluster.cache_key(binaries, programs.server_user())
+    (entry,) = cluster.entries(binaries, programs.server_user())
     cache.mkdir()
     if damage == "hollow":
         (tmp_path / "hollow").mkdir()

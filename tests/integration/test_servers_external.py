@@ -13,6 +13,7 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
 from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import Server, external
+from pytest_chatdify_db.templates import Recipe
 
 PASSWORD = "p@ss:w/rd"
 
@@ -62,11 +63,12 @@ def test_a_role_that_may_create_databases_is_enough(theirs: Server, run: Run) ->
     """Templates and clones work without superuser, and what the run made can be dropped by it."""
     server = start(as_role(theirs, "creator"), run)
 
-    def build(address: Address) -> None:
+    def build(address: Address) -> list[str]:
         with connect(address) as connection:
             connection.query("CREATE TABLE t (x int)")
+        return []
 
-    template = templates.ensure(server, "f1", build, run=run, progress=lambda line: None)
+    template = templates.ensure(server, Recipe("f1", build), run=run, progress=lambda line: None)
     clone = templates.clone(server, template, naming.worker_name(run.id, "main"))
     with connect(clone) as connection:
         assert connection.query("SELECT * FROM t") == []

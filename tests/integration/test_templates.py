@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server
+from pytest_chatdify_db.servers import Server, archives
+from pytest_chatdify_db.templates import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,9 @@ def module_run() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def server(module_run: Run) -> Server:
-    """Return a server for all tests here."""
-    return servers.start("embedded", image="", run=module_run, progress=lambda line: None)
+    """Return a server for all tests here, which outlives the run of each."""
+    made = servers.start("embedded", image="", run=module_run, progress=lambda line: None)
+    return replace(made, is_managed=False)
 
 
 @pytest.fixture
@@ -51,19 +54,34 @@ class Build:
     def __init__(self, error: Exception | None = None) -> None:
         self.count = 0
         self.error = error
+        self.files: list[str] = []
 
-    def __call__(self, address: Address) -> None:
+    def __call__(self, address: Address) -> list[str]:
         """Fill it."""
         self.count += 1
         with connect(address) as connection:
             connection.query("CREATE TABLE t AS SELECT 1 AS x")
         if self.error is not None:
             raise self.error
+        return self.files
+
+
+class Leak(Build):
+    """Leaves a connection open, in a list."""
+
+    def __init__(self, left: list[Connection]) -> None:
+        super().__init__()
+        self.left = left
+
+    def __call__(self, address: Address) -> list[str]:
+        """Fill it, and stay."""
+        self.left.append(connect(address))
+        return super().__call__(address)
 
 
 def ensure(server: Server, run: Run, build: Build, fingerprint: str = "f1") -> str:
     """Ensure a template."""
-    return templates.ensure(server, fingerprint, build, run=run, progress=lambda line: None)
+    return templates.ensure(server, Recipe(fingerprint, build), run=run, progress=lambda line: None)
 
 
 def rows(address: Address) -> list[tuple[str | None, ...]]:
@@ -130,7 +148,7 @@ def test_a_build_that_fails_leaves_nothing(server: Server, run: Run, connection:
 def test_what_a_killed_builder_left_is_built_again(server: Server, run: Run, connection: Connection) -> None:
     """Neither a draft nor a database that was renamed and not yet sealed counts as a template."""
     admin.create_database(connection, naming.draft_name(run.id, "f1"))
-    admin.create_database(connection, naming.template_name(run.id, "f1"))
+    admin.create_database(connection, naming.template_name(run.id, naming.fingerprint([server.version, "f1"])))
     build = Build()
     name = ensure(server, run, build)
 
@@ -143,9 +161,7 @@ def test_a_connection_that_stays_open_is_explained(server: Server, run: Run, mon
     monkeypatch.setattr(admin, "await_quiet", lambda *arguments, **options: False)
     left: list[Connection] = []
     with pytest.raises(TemplateFailed, match=r"close every connection that they open \(engine.dispose\(\)\)") as caught:
-        templates.ensure(
-            server, "f1", lambda address: left.append(connect(address)), run=run, progress=lambda line: None
-        )
+        ensure(server, run, Leak(left))
 
     assert f"session {left[0].pid} of chatdify-db, idle: " in str(caught.value)
     left[0].close()
@@ -191,6 +207,127 @@ def test_drop_all_drops_what_the_run_made_and_nothing_else(server: Server, run: 
     for name in kept:
         admin.drop_database(connection, name)
     other.close()
+
+
+# -- Kept in the user's cache, with the server's data
+
+
+Started = Callable[[], tuple[Server, Run]]
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    """Return what starts a server that may bring the template "f1" along, from a cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runs: list[Run] = []
+
+    def start() -> tuple[Server, Run]:
+        runs.append(Run.create())
+        server = servers.start("embedded", image="", run=runs[-1], progress=lambda line: None, template="f1")
+        return server, runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+def test_a_template_comes_back_with_the_next_server(started: Started) -> None:
+    """The second run builds nothing, and what the first did to its databases is not in it."""
+    build = Build()
+    server, run = started()
+    with connect(templates.clone(server, ensure(server, run, build), "chatdify_db_one")) as connection:
+        connection.query("INSERT INTO t VALUES (2)")
+    run.close()
+    server, run = started()
+    template = ensure(server, run, build)
+
+    assert build.count == 1
+    assert rows(templates.clone(server, template, "chatdify_db_one")) == [("1",)]
+    with connect(server.address) as connection:
+        assert admin.databases(connection, "chatdify_db_") == sorted(["chatdify_db_one", template])
+
+
+def test_a_template_is_kept_while_its_run_goes_on(started: Started) -> None:
+    """A run that starts during another's tests, or after it was killed, has it already."""
+    build = Build()
+    for _ in range(2):
+        ensure(*started(), build)
+
+    assert build.count == 1
+
+
+def test_a_file_that_the_seed_read_has_changed(started: Started, tmp_path: Path) -> None:
+    """The template that was brought along is dropped, built again, and kept in its place."""
+    build = Build()
+    build.files = [str(tmp_path / "rows.csv")]
+    (tmp_path / "rows.csv").write_text("one")
+    counts = []
+    for text in ("one", "one", "two", "two"):
+        (tmp_path / "rows.csv").write_text(text)
+        ensure(*started(), build)
+        counts.append(build.count)
+
+    assert counts == [1, 1, 2, 2]
+
+
+def test_a_template_with_unlogged_tables_is_not_kept(started: Started) -> None:
+    """It would come back empty: the server that gets it recovers as after a crash."""
+
+    class Unlogged(Build):
+        def __call__(self, address: Address) -> list[str]:
+            with connect(address) as connection:
+                connection.query("CREATE UNLOGGED TABLE u AS SELECT 1 AS x")
+            return super().__call__(address)
+
+    build = Unlogged()
+    for _ in range(2):
+        ensure(*started(), build)
+
+    assert build.count == 2
+
+
+def test_data_with_more_than_the_template_is_not_kept(started: Started, tmp_path: Path) -> None:
+    """Somebody may be writing to the other database while the files are copied."""
+    server, run = started()
+    ensure(server, run, Build(), "f2")
+    ensure(server, run, Build())
+
+    assert not list((tmp_path / "chatdify-db").glob(f"{archives.TEMPLATES}*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+def test_a_broken_archive_costs_a_rebuild(started: Started, tmp_path: Path, damage: str) -> None:
+    """A disk that filled up, or whatever else was done to the file: the run goes on, and the archive is repaired."""
+    build = Build()
+    ensure(*started(), build)
+    (entry,) = (tmp_path / "chatdify-db").glob(f"{archives.TEMPLATES}*")
+    whole = entry.read_bytes()
+    entry.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no archive"}[damage])
+    for _ in range(2):
+        server, run = started()
+        assert rows(templates.clone(server, ensure(server, run, build), "chatdify_db_one")) == [("1",)]
+
+    assert build.count == 2
+
+
+def test_a_cache_that_cannot_be_written(started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every run builds its own template, and none fails."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    build = Build()
+    for _ in range(2):
+        ensure(*started(), build)
+
+    assert build.count == 2
+
+
+def test_a_full_disk(started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What could not be written to its end is not in the cache."""
+    server, run = started()
+    monkeypatch.setattr(archives, "_tar", lambda *arguments: False)
+    ensure(server, run, Build())
+
+    assert [path.name[:5] for path in (tmp_path / "chatdify-db").iterdir()] == ["data-"]
 
 
 # -- The SQL itself

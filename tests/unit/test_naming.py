@@ -66,3 +66,18 @@ def test_borders_count() -> None:
 def test_a_lock_key_fits_bigint(name: str) -> None:
     """PostgreSQL takes a signed 64-bit number."""
     assert -(2**63) <= naming.lock_key(name) < 2**63
+
+
+def test_the_run_of_a_name() -> None:
+    """It is read from the names of a run's databases, and from no other."""
+    names = [
+        naming.worker_name(RUN, "gw0", "1"),
+        naming.draft_name(RUN, "0" * 16),
+        naming.template_name(RUN, "0" * 16),
+        naming.kept_template_name("0" * 16, RUN),
+        "chatdify_db",
+        "chatdify_db_short_main",
+        "other",
+    ]
+
+    assert [naming.run_id(name) for name in names] == [RUN, RUN, RUN, None, None, None, None]

@@ -49,7 +49,7 @@ class Machine:
     errors: dict[str, ServerUnavailable] = field(default_factory=dict)
     news: list[str] = field(default_factory=list)
 
-    def provider(self, choice: str, image: str, reason: str) -> Provider:
+    def provider(self, choice: str, image: str, template: str, reason: str) -> Provider:
         """Stand in for the real choice."""
         name: ProviderName = (
             "embedded" if choice == "embedded" else "container" if choice == "container" else "external"
@@ -156,7 +156,7 @@ def test_a_failure_is_shared(machine: Machine, run: Run) -> None:
 )
 def test_the_provider_of_a_choice(choice: str, name: str) -> None:
     """What is no known word is read as a URL."""
-    assert servers._provider(choice, "image", "as asked for").name == name
+    assert servers._provider(choice, "image", "", "as asked for").name == name
 
 
 @pytest.mark.parametrize("url", ["typo", "mysql://u:s3cret@db/x"])

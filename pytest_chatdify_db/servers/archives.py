@@ -1,0 +1,94 @@
+"""Archives of data directories in the user's cache: one file each, there as a whole or not at all.
+
+The cache can only make a start faster. What cannot be read, written, or trusted is done without, and nothing in it is
+ever needed twice: whoever reads an archive that another run removes meanwhile reads it to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+#: How many archives of template databases are kept, those used last, and how long one that nobody uses.
+MOST: Final = 5
+LONGEST: Final = 30 * 24 * 3600.0
+
+TEMPLATES: Final = "template-"
+
+#: Seconds after which a draft belongs to nobody: no archive takes that long to write.
+_DRAFT_AGE: Final = 3600.0
+
+#: Of a server that runs: its pid file and what it shares with its processes. Both mean nothing to another server.
+_OF_THE_PROCESS: Final = ("--exclude=./postmaster.*", "--exclude=./pg_dynshmem/*")
+
+
+def directory() -> Path:
+    """Return the plugin's directory in the user's cache; it need not exist."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "chatdify-db"
+
+
+def unpack(entry: Path, data: Path) -> bool:
+    """Unpack *entry* as the directory *data*, with its owners and modes; return whether that worked."""
+    if not entry.is_file():
+        return False
+    data.mkdir(mode=0o700)
+    if _tar("-C", data, "-xpf", entry) and (data / "PG_VERSION").is_file():
+        # The time of its last use, by which `collect` goes.
+        with suppress(OSError):
+            os.utime(entry)
+        return True
+    shutil.rmtree(data, ignore_errors=True)
+    return False
+
+
+def keep(data: Path, entry: Path) -> bool:
+    """Put *data* into the cache as *entry* and return whether that worked; two at once do not disturb each other."""
+    draft = entry.with_name(f".{entry.name}-{token_hex(4)}")
+    kept = False
+    with suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        # What a project's seed stores is for its user's eyes only.
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if _tar("-C", data, *_OF_THE_PROCESS, "-cf", draft, "."):
+            draft.rename(entry)
+            kept = True
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
+    return kept
+
+
+def collect(spared: Path) -> None:
+    """Remove the archives of templates that were not used for long, or last of many; never *spared*."""
+    now = time.time()
+    with suppress(OSError):
+        for path, used in _aged(spared.parent, f".{TEMPLATES}*"):
+            if now - used > _DRAFT_AGE:
+                path.unlink(missing_ok=True)
+        entries = sorted(_aged(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1], reverse=True)
+        others = [(path, used) for path, used in entries if path != spared]
+        for rank, (path, used) in enumerate(others, start=1):
+            if rank >= MOST or now - used > LONGEST:
+                path.unlink(missing_ok=True)
+
+
+def _aged(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
+    for path in where.glob(pattern):
+        # Another run may have removed it.
+        with suppress(FileNotFoundError):
+            yield path, path.stat().st_mtime
+
+
+def _tar(*arguments: str | Path) -> bool:
+    try:
+        done = subprocess.run(["tar", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
+    except OSError:
+        return False
+    return done.returncode == 0

@@ -1,0 +1,128 @@
+"""The cache of data directories: whole files, the newest of them, and never a reason to fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_chatdify_db.servers import archives
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return a data directory of a server that runs."""
+    path = tmp_path / "data"
+    (path / "pg_dynshmem").mkdir(parents=True)
+    for name in ("PG_VERSION", "postmaster.pid", "postmaster.opts", "pg_dynshmem/mmap.1"):
+        (path / name).write_text(name)
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Return a directory for archives."""
+    path = tmp_path / "cache"
+    path.mkdir()
+    return path
+
+
+def entry(cache: Path, name: str, age: float) -> Path:
+    """Write an archive that was last used *age* seconds ago."""
+    path = cache / name
+    path.touch()
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_what_is_kept_comes_back(data: Path, cache: Path, tmp_path: Path) -> None:
+    """Files come back as they were, without those that belong to the process that ran."""
+    assert archives.keep(data, cache / "one.tar")
+    assert archives.unpack(cache / "one.tar", tmp_path / "copy")
+
+    assert (tmp_path / "copy" / "PG_VERSION").read_text() == "PG_VERSION"
+    assert sorted(path.name for path in (tmp_path / "copy").rglob("*")) == ["PG_VERSION", "pg_dynshmem"]
+    assert [path.name for path in cache.iterdir()] == ["one.tar"]
+
+
+def test_an_archive_is_private(data: Path, cache: Path) -> None:
+    """It may hold the rows of a project's seed."""
+    archives.keep(data, cache / "one.tar")
+
+    assert (cache / "one.tar").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, tmp_path: Path, content: bytes | None) -> None:
+    """A missing, empty or broken archive leaves the place free for another way."""
+    if content is not None:
+        (cache / "one.tar").write_bytes(content)
+
+    assert not archives.unpack(cache / "one.tar", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_cannot_be_kept_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    """Neither an archive nor a draft of it."""
+    assert not archives.keep(tmp_path / "nothing", cache / "one.tar")
+    assert not archives.keep(cache, cache / "data" / ("x" * 300))
+    (cache / "data").rmdir()
+    assert list(cache.iterdir()) == []
+
+
+def test_without_tar(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without the program nothing is kept, and nothing fails."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert not archives.keep(data, cache / "one.tar")
+
+
+def test_the_newest_stay(cache: Path) -> None:
+    """Many templates of one day: those used last are kept; archives of another kind do not count."""
+    made = [entry(cache, f"template-{number}.tar", age=number) for number in range(archives.MOST + 2)]
+    base = entry(cache, "data-18.tar", age=1000 * DAY)
+    archives.collect(made[0])
+
+    assert set(cache.iterdir()) == {base, *made[: archives.MOST]}
+
+
+def test_the_old_go(cache: Path) -> None:
+    """One that nobody has used for a month goes, unless it is the one in hand."""
+    spared, old, recent = (
+        entry(cache, f"template-{name}.tar", age) for name, age in [("a", 90 * DAY), ("b", 31 * DAY), ("c", 29 * DAY)]
+    )
+    archives.collect(spared)
+
+    assert set(cache.iterdir()) == {spared, recent}
+    assert not old.exists()
+
+
+def test_a_clock_that_was_wrong(cache: Path) -> None:
+    """A time to come neither fails nor removes what is in hand."""
+    spared = entry(cache, "template-a.tar", age=0)
+    entry(cache, "template-b.tar", age=-400 * DAY)
+    archives.collect(spared)
+
+    assert spared.exists()
+
+
+def test_drafts_of_the_dead_go(cache: Path) -> None:
+    """A draft is another run's for an hour, then nobody's."""
+    young, old = entry(cache, ".template-a.tar-1", age=60), entry(cache, ".template-a.tar-2", age=2 * 3600)
+    archives.collect(cache / "template-a.tar")
+
+    assert young.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize(("value", "expected"), [("/x", "/x/chatdify-db"), ("relative", None), ("", None)])
+def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, value: str, expected: str | None) -> None:
+    """XDG_CACHE_HOME counts if it is absolute, as its specification says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", "/home/user")
+
+    assert str(archives.directory()) == (expected or "/home/user/.cache/chatdify-db")
