@@ -20,7 +20,7 @@ A script is a block of lines under a title. Each line is one message of a client
 Indented lines continue a query. Query, Sync, Flush and the end of a COPY wait for their answers; a ``~`` before a
 message has it wait for nothing and be sent together with the next. Lines that begin with ``|`` under a message say
 what the sandbox answers where the design has it differ from the server.
-"""
+"""  # noqa: D301 - a backslash of a script is written twice here, as Python needs it
 
 from __future__ import annotations
 
