@@ -194,7 +194,8 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_CALL = re.compile(rf"({_NAME})\"?[ \t\n\r]*\(")
+#: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
+_CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({_NAME}+)\"?[ \t\n\r]*\(")
 _LEAD = re.compile(rf"(?:{_SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({_NAME})?", re.DOTALL)
 _HARMLESS = re.compile(
     rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{_NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
