@@ -166,7 +166,7 @@ class Client:
     user: str = ""
     database: str = ""
     skips: bool = False  # until Sync, after an error in the extended protocol
-    mid_pipeline: bool = False  # extended messages came since the last Sync
+    mid_pipeline: bool = False  # something was executed since the last Sync
     last_sql: str = ""
     explanation: str = ""  # of a cancellation, if it was not the client's own
     _buffer: bytearray = field(default_factory=bytearray)

@@ -63,7 +63,7 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
     """Run the messages of *unit*."""
     if client.skips:
         return False
-    client.mid_pipeline = True
+    client.mid_pipeline |= any(message.kind == EXECUTE for message in unit)
     pipeline = _Pipeline(session, client)
     for index, message in enumerate(unit):
         try:
