@@ -7,7 +7,6 @@ connection on which a statement failed is asked once more before it commits; any
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import event, text
@@ -53,13 +52,14 @@ def _forget_failure(session: Session, transaction: SessionTransaction, connectio
     if transaction.nested:
         return
     connection.info.pop(_FAILURE, None)
-    session.info.setdefault(_CONNECTIONS, weakref.WeakSet()).add(connection)
+    known = session.info.get(_CONNECTIONS, ())
+    session.info[_CONNECTIONS] = [*(other for other in known if not other.closed), connection]
 
 
 def _check_connections(session: Session) -> None:
     if session.in_nested_transaction():
         return
-    for connection in list(session.info.get(_CONNECTIONS, ())):
+    for connection in session.info.get(_CONNECTIONS, ()):
         if not connection.closed and not connection.invalidated and _FAILURE in connection.info:
             _ask_server(connection)
 
