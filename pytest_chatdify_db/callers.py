@@ -55,7 +55,7 @@ class Callers:
 
     def stack(self, frame: FrameType | None, most: int) -> list[Line]:
         """Return at most *most* lines of the project that *frame*, of any thread, was called by, innermost first."""
-        lines = []
+        lines: list[Line] = []
         while frame is not None and len(lines) < most:
             path = self._classify(frame.f_code.co_filename)
             if path is not None:
