@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-import signal
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import psycopg
@@ -17,11 +17,15 @@ import psycopg2.errors
 import psycopg2.extensions
 import pytest
 
+from pytest_chatdify_db.postgres.connection import ServerError
 from pytest_chatdify_db.postgres.connection import connect as connect_direct
 
 from .stage import StagedSandbox
 
 Connection = psycopg2.extensions.connection
+Form = Literal["text", "csv", "binary"]
+
+_TERMINATED = "terminating connection due to administrator command"
 
 
 @pytest.fixture
@@ -68,26 +72,20 @@ def test_the_sync_driver_works_between_parse_and_bind(sandbox: StagedSandbox, sy
 
 def test_an_error_in_autocommit_undoes_that_statement_alone(sandbox: StagedSandbox, sync: Connection) -> None:
     """Of either driver; the other one, in the middle of a transaction, keeps its rows."""
+    sync.autocommit = True
 
     async def main() -> None:
-        async with connected(sandbox) as connection, connection.transaction():
-            await connection.execute("INSERT INTO items (id) VALUES (10)")
-            sync.autocommit = True
-            with pytest.raises(psycopg2.errors.UniqueViolation):
-                fetch(sync, "INSERT INTO items (id) VALUES (11), (1)")
-            fetch(sync, "INSERT INTO items (id) VALUES (12)")
-        with pytest.raises(asyncpg.UniqueViolationError):
-            await connection.execute("SELECT 1")
-
-    async def autocommit() -> None:
         async with connected(sandbox) as connection:
+            async with connection.transaction():
+                await connection.execute("INSERT INTO items (id) VALUES (10)")
+                with pytest.raises(psycopg2.errors.UniqueViolation):
+                    fetch(sync, "INSERT INTO items (id) VALUES (11), (1)")
+                fetch(sync, "INSERT INTO items (id) VALUES (12)")
             with pytest.raises(asyncpg.UniqueViolationError):
                 await connection.execute("INSERT INTO items (id) VALUES (13), (1)")
             assert await connection.fetchval("SELECT array_agg(id ORDER BY id) FROM items") == [1, 2, 3, 10, 12]
 
-    with pytest.raises(asyncpg.InterfaceError, match="closed"):
-        asyncio.run(main())
-    asyncio.run(autocommit())
+    asyncio.run(main())
 
 
 def test_copy_reads_rows_that_another_connection_makes_meanwhile(sandbox: StagedSandbox, sync: Connection) -> None:
@@ -111,7 +109,7 @@ def test_copy_reads_rows_that_another_connection_makes_meanwhile(sandbox: Staged
 
 
 @pytest.mark.parametrize("form", ["text", "csv", "binary"])
-def test_copy_goes_both_ways(sandbox: StagedSandbox, sync: Connection, form: str) -> None:
+def test_copy_goes_both_ways(sandbox: StagedSandbox, sync: Connection, form: Form) -> None:
     """What psycopg2 copies out asyncpg copies in, and the other way round."""
     out = io.BytesIO()
     with sync.cursor() as cursor:
@@ -277,9 +275,8 @@ def test_deferred_constraints_of_two_transactions_are_kept_apart(sandbox: Staged
             await connection.execute("INSERT INTO children VALUES (2, 1, 2)")
 
     asyncio.run(main())
-    with pytest.raises((psycopg2.errors.ForeignKeyViolation, psycopg2.errors.SerializationFailure)):
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation, match="children_parent"):
         sync.commit()
-        fetch(sync, "SELECT * FROM children")
 
 
 def test_local_settings_end_with_their_transaction(sandbox: StagedSandbox, sync: Connection) -> None:
@@ -315,8 +312,7 @@ def test_a_rollback_that_cannot_be_done_is_an_error_for_the_next_reader(sandbox:
             fetch(worker, "SELECT * FROM items")
         message = str(caught.value)
 
-        assert "'web'" in message or '"web"' in message or "web" in message
-        assert "worker" in message
+        assert re.search(r"DETAIL:  .*web.* rolled back what it had written, but .*worker.* had written since", message)
         assert '@pytest.mark.chatdify_db(isolation="database")' in message
 
         worker.rollback()
@@ -353,23 +349,19 @@ def test_psycopg_3_runs_pipelines(sandbox: StagedSandbox, sync: Connection) -> N
     assert value(sync, "SELECT count(*) FROM items") == 3
 
 
-@pytest.mark.parametrize("how", ["terminate", "kill"])
-def test_the_death_of_the_server_process_is_one_clear_error(sandbox: StagedSandbox, sync: Connection, how: str) -> None:
+def test_the_death_of_the_server_process_is_one_clear_error(sandbox: StagedSandbox, sync: Connection) -> None:
     """Whoever was connected is told, the frame's report says why, and the next test works on a new connection."""
+    idle = connect_direct(sandbox.address)
     backend = value(sync, "SELECT pg_backend_pid()")
-    sync.rollback()
-    if how == "terminate":
-        with connect_direct(sandbox.behind) as other:
-            other.query(f"SELECT pg_terminate_backend({backend}, 5000)")
-    else:
-        import os
-
-        os.kill(backend, signal.SIGTERM)
+    with connect_direct(sandbox.behind) as other:
+        other.query(f"SELECT pg_terminate_backend({backend}, 5000)")
+    with pytest.raises(ServerError, match="because the test server has gone away") as caught:
+        idle.query("SELECT 1")
     with pytest.raises(psycopg2.OperationalError):
-        while True:
-            fetch(sync, "SELECT 1")
+        fetch(sync, "SELECT 1")
 
-    assert sandbox.pop().lost == "terminating connection due to administrator command"
+    assert (caught.value.sqlstate, caught.value.detail) == ("57P01", _TERMINATED)
+    assert sandbox.pop().lost == _TERMINATED
 
     sandbox.push("the next test")
     with closing(psycopg2.connect(sandbox.url)) as again:
