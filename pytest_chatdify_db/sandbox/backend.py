@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from pytest_chatdify_db.postgres import wire
 
 #: Messages that go to the client as they are.
-_PASSED: Final = frozenset(b"DTtdcHIsn2V")
+_PASSED: Final = frozenset(b"DTtdcHIsnV")
 _HEADER = Struct("!i")
 
 

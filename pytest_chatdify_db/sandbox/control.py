@@ -40,7 +40,6 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
     if statement.kind is Kind.SET_TRANSACTION and is_alone:
         client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
-        return _done(client, "SET")
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
 
@@ -59,10 +58,10 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
         client.send(wire.notice("25001", "there is already a transaction in progress"))
         return _set_modes(session, client, statement)
     level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
-    read_only = client.parameters.is_read_only if statement.modes.read_only is None else statement.modes.read_only
+    transaction = session.begin(client)  # what has run since the last Sync becomes a part of it
+    read_only = transaction.read_only if statement.modes.read_only is None else statement.modes.read_only
     if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))
-    transaction = session.begin(client)
     transaction.implicit, transaction.read_only = False, read_only
     transaction.stable_since = session.history.clock if level not in _AVAILABLE else None
     return _done(client, statement.tag)
@@ -205,7 +204,7 @@ def _deallocate_all(session: SharedSession, client: Client, statement: Statement
     yield from ()
     for prepared in client.statements.values():
         session.discard(prepared)
-    client.statements.clear()
+    client.statements = {name: prepared for name, prepared in client.statements.items() if not name}  # the server too
     return statement.kind is Kind.DISCARD_ALL or _done(client, "DEALLOCATE ALL")
 
 

@@ -54,6 +54,11 @@ class Cursors:
             self._closing += wire.message(b"C", b"P" + client.cursors[name].server_name + b"\0")
             self.closed(client, name)
 
+    def close_unnamed(self, client: Client) -> None:
+        """Have the server close the client's unnamed portal, by whichever name it has it."""
+        self._closing += wire.message(b"C", b"P" + self.server_name(client, b"") + b"\0")
+        self.closed(client, b"")
+
     def end_transaction(self, client: Client, *, commits: bool) -> None:
         """Close what ends with the client's transaction."""
         ending = []

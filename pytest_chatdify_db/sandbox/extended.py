@@ -47,7 +47,9 @@ class Segment:
         data: The messages.
         parses: The statements they prepare.
         executed: The portals they execute.
-        opened: The client's names of the portals they bind.
+        bound: The client's names of the portals they bind, in order.
+        opened: Those of them that live on and are known by a name on the server.
+        closed: The statements they close, under the client's names.
         parsed: Where the last Parse ends.
     """
 
@@ -55,7 +57,9 @@ class Segment:
     data: bytearray = field(default_factory=bytearray)
     parses: list[Parsing] = field(default_factory=list)
     executed: list[Portal] = field(default_factory=list)
+    bound: list[bytes] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
+    closed: list[tuple[bytes, Prepared]] = field(default_factory=list)
     parsed: int = 0
 
 
@@ -97,11 +101,12 @@ class _Pipeline:
         if kind == PARSE:
             objection = yield from self._parse(body)
         elif kind == BIND:
-            if body[:1] == b"\0" and b"" in self.client.cursors:
+            lives_on = not _is_executed(following)
+            if body[:1] == b"\0" and (b"" in self.client.cursors or (lives_on and b"" in self.client.portals)):
                 if not (yield from self.flush()):
                     return False
-                self.session.cursors.close(self.client, [b""])
-            objection = self._bind(body, lives_on=not _is_executed(following))
+                self.session.cursors.close_unnamed(self.client)
+            objection = self._bind(body, lives_on=lives_on)
         elif body[:1] == b"S":
             objection = self._describe_or_close_statement(kind, body)
         elif body[:1] == b"P":
@@ -131,6 +136,8 @@ class _Pipeline:
         if done:
             for name in segment.opened:
                 self.session.opened_cursor(self.client, name)
+            for _, prepared in segment.closed:
+                self.session.closed(prepared)
         else:
             self._take_back(segment)
         return done
@@ -145,8 +152,14 @@ class _Pipeline:
                 self.client.statements.pop(parsing.name, None)
             else:
                 self.client.statements[parsing.name] = parsing.previous
-        if not self.client.in_transaction:  # inside one, the names are taken until it ends, although it has failed
-            for name in segment.opened:
+        for name, prepared in segment.closed:  # it may be there still; where it is not, the server will say so
+            self.client.statements.setdefault(name, prepared)
+        for at, name in enumerate(segment.bound):
+            if at >= segment.relay.bound:
+                self.client.portals.pop(name, None)
+            elif self.client.in_transaction:
+                continue  # the name is taken until the transaction ends, although it has failed
+            if name in segment.opened:
                 self.session.cursors.closed(self.client, name)
 
     # -- One message each
@@ -191,6 +204,7 @@ class _Pipeline:
         if prepared is not None and prepared.statement is not None and not _TOLD.isdisjoint(prepared.statement.calls):
             values = bound_values(body, after)
         client.portals[portal] = Portal(prepared, values, bind)
+        self.segment.bound.append(portal)
         self.segment.data += bind
         return None
 
@@ -208,7 +222,7 @@ class _Pipeline:
             server_name = client.prefix + name if name else b""
             if prepared is not None:
                 del client.statements[name]
-                self.session.closed(prepared)
+                self.segment.closed.append((name, prepared))
         self.segment.data += Message(kind, b"S" + server_name + b"\0").encoded
         return None
 
@@ -303,10 +317,8 @@ class _Pipeline:
 
 
 def _is_executed(following: Sequence[Message]) -> bool:
-    """Return whether the unnamed portal, just bound, is executed to its end before the client waits."""
+    """Return whether the unnamed portal, just bound, or another in its place is executed to its end in this unit."""
     for kind, body in following:
         if kind == EXECUTE and body[:1] == b"\0":
             return body[1:5] == bytes(4)
-        if kind == BIND and body[:1] == b"\0":
-            return True
     return False

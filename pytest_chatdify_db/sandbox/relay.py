@@ -23,6 +23,8 @@ _NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000", "55P04"})
 
 _CANCELLED: Final = "57014"
 
+COMMAND_COMPLETE: Final = ord("C")
+
 
 @dataclass(slots=True)
 class Parsing:
@@ -67,7 +69,7 @@ class Relay(Reply):
     ) -> None:
         super().__init__()
         self.client = client
-        self.completed = 0
+        self.bound = 0  # how many portals the server has bound
         self.notice = b""  # goes out before the next command tag
         self.parses: deque[Parsing] = deque()
         self._prepared = prepared
@@ -78,18 +80,18 @@ class Relay(Reply):
 
     def passed(self, data: bytearray) -> None:
         """Pass a run of messages on."""
-        if self._again and data[:5] == wire.BIND_COMPLETE:
-            data = data[5:]
         self.release()
         self.client.out += data
 
     def special(self, kind: int, message: bytes) -> None:
         """Pass one message on, or keep it back."""
-        if kind == 67:  # CommandComplete
+        if kind == COMMAND_COMPLETE:
             self._complete(message)
             return
-        if self._again and kind in b"1G":
+        if self._again and kind in b"12G":
             return
+        if kind == 50:  # BindComplete
+            self.bound += 1
         if kind == 49:  # ParseComplete
             parsing = self.parses.popleft()
             parsing.is_done = True
@@ -110,7 +112,6 @@ class Relay(Reply):
         return text.repositioned(message) if text is not None else message
 
     def _complete(self, message: bytes) -> None:
-        self.completed += 1
         self.release()
         self.client.out += self.notice
         self.notice = b""

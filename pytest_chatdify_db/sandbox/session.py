@@ -207,7 +207,10 @@ class SharedSession:
         if reply.error is not None:
             self.history.return_to(guard)
         else:
-            self.catalog = Catalog.from_rows(reply.rows)
+            before_it, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
+            if new := [name for name in self.catalog.deferred if name not in before_it.deferred]:
+                # A check has made ALL constraints immediate, those to come included.
+                self.history.sql.append(f"SET CONSTRAINTS {','.join(new)} DEFERRED")
         self._catalog_is_stale = False
 
     # -- A client's transaction
@@ -235,6 +238,8 @@ class SharedSession:
             relay: Holds a command tag that the client must not see if that happens.
         """
         transaction = client.transaction
+        if transaction is not None and not transaction.lost and self._catalog_is_stale:
+            yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
         if transaction is not None and not transaction.lost and self._has_deferred(transaction):
             error = yield from self._check_constraints(transaction)
             if error is not None:
@@ -409,8 +414,8 @@ class SharedSession:
     def _unlike_the_server(self, startup: Settings) -> Settings:
         """Return the start-up parameters without those that are the server's own, said in other words.
 
-        asyncpg asks for ``client_encoding=utf-8`` and libpq for nothing: without this, each change from one driver to the
-        other would change a parameter that never differs.
+        asyncpg asks for ``client_encoding=utf-8`` and libpq for nothing: without this, each change from one driver to
+        the other would change a parameter that never differs.
         """
         own = {name.lower(): value for name, value in self._own_parameters.items()}
         now = {name.lower(): value for name, value in self.backend.parameters.items()}
@@ -448,7 +453,7 @@ class SharedSession:
         client.statements.pop(b"", None)
         client.portals.pop(b"", None)
         if b"" in client.cursors:
-            self.cursors.close(client, [b""])
+            self.cursors.close_unnamed(client)
 
     def close_cursors(self, client: Client) -> None:
         """Close all that the client has open."""

@@ -8,7 +8,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import control, copying, names, parameters, signals, sql
 from pytest_chatdify_db.sandbox.client import Client, Copying
-from pytest_chatdify_db.sandbox.relay import Relay
+from pytest_chatdify_db.sandbox.relay import COMMAND_COMPLETE, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.sql import CONTROL, Kind, Statement
 from pytest_chatdify_db.sandbox.texts import offsets
@@ -57,10 +57,25 @@ def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: i
                 return True
         elif statement.kind is Kind.COPY_IN:
             return not (yield from copying.begin(session, client, _copying(client, text, parts[index:])))
-        elif not (yield from control.answer(session, client, statement, is_sole=of == 1)):
-            return True
+        else:
+            ends = is_last and statement.kind not in sql.TRANSACTIONAL and session.may_fail_at_commit(client)
+            said = len(client.out)
+            if not (yield from control.answer(session, client, statement, is_sole=of == 1)):
+                return True
+            if ends and not client.mid_pipeline:
+                yield from _commit_behind(session, client, said)
         begin = index + 1
     return True
+
+
+def _commit_behind(session: SharedSession, client: Client, said: int) -> Work:
+    """End a query whose last tag, sent behind *said* bytes, is not for the client if the COMMIT fails."""
+    relay = Relay(client, holds_tag=True)
+    relay.special(COMMAND_COMPLETE, bytes(client.out[said:]))
+    del client.out[said:]
+    done = yield from session.commit(client, relay)
+    relay.release()
+    return done
 
 
 def _copying(client: Client, text: bytes, parts: Parts) -> Copying:

@@ -1,4 +1,4 @@
-"""Runs scripts of protocol messages against PostgreSQL and through the sandbox, and compares every byte that comes back.
+"""Runs scripts of protocol messages against PostgreSQL and through the sandbox, and compares every byte of the answers.
 
 ``python -m tests.integration.sandbox.differential [file or title ...]`` runs the corpus, or the part of it that is
 named, and prints how many scripts and messages were compared and how they differ. ``--random 1000 --seed 7`` runs as
@@ -78,6 +78,10 @@ class Conversation:
         self._unanswered.clear()
         self._copies_for_query = step.kind != "S" and heard[-1][:1] == b"G"
         return heard
+
+    def send(self, data: bytes) -> None:
+        """Send bytes and wait for nothing."""
+        self._socket.sendall(data)
 
     def _is_flushed(self, message: bytes) -> bool:
         kind = chr(message[0])

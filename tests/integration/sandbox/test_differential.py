@@ -10,7 +10,7 @@ from .differential import Comparison, corpus, run_random
 from .scripts import Script
 from .stage import Stage, running
 
-_RANDOM_SCRIPTS = 40
+_RANDOM_SCRIPTS = 25
 _SEED = 1
 
 
