@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool
 from app.db import create_tables, engines
 
 from .models import Model
-from .servers import Postgres, Workshop
+from .servers import Postgres, Workshop, accepts, free_port, program
 
 START_SECONDS = 20
 
@@ -72,6 +72,17 @@ def workshop() -> Iterator[Workshop]:
     """Give a place to start server processes from; they end with the test."""
     with Workshop() as workshop:
         yield workshop
+
+
+@pytest.fixture
+def redis(workshop: Workshop) -> str:
+    """Give the URL of a Redis on loopback that keeps nothing on disk."""
+    port = free_port()
+    workshop.start(
+        [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        ready=lambda: accepts(port),
+    )
+    return f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.fixture(scope="session")

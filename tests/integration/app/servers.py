@@ -199,13 +199,16 @@ class Postgres:
         return True
 
 
-def run_python(code: str, environment: Mapping[str, str] | None = None, *, cwd: Path = ROOT) -> str:
+def run_python(
+    code: str, environment: Mapping[str, str] | None = None, *, cwd: Path = ROOT, timeout: float = 120
+) -> str:
     """Run *code* in a fresh interpreter that fails on any warning, and return what it prints.
 
     Args:
         code: The program.
         environment: Variables beside the present ones.
         cwd: Its directory.
+        timeout: Seconds it may take.
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -214,7 +217,7 @@ def run_python(code: str, environment: Mapping[str, str] | None = None, *, cwd: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr, done.stderr

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from .servers import Workshop, accepts, free_port, program, run_python
+from .servers import Workshop, accepts, free_port, run_python
 
 pytestmark = pytest.mark.chatdify_db(isolation="database")
+
+# How many tasks the Celery worker gets; for a long run:  APP_TEST_TASKS=2000 pytest ...
+TASKS = int(os.environ.get("APP_TEST_TASKS", "200"))
 
 _FORK = """
 import asyncio, os, sys
@@ -135,35 +138,17 @@ def in_async(n):
 _SEND = """
 import json
 from tasks import in_async, in_sync
-sent = [(in_async if n % 3 == 0 else in_sync).delay(n) for n in range(200)]
-print(json.dumps([result.get(timeout=90) for result in sent]))
+sent = [(in_async if n % 3 == 0 else in_sync).delay(n) for n in range(TASKS)]
+print(json.dumps([result.get(timeout=300) for result in sent]))
 sent.clear()
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Redis:
-    """A Redis of this test's own."""
-
-    url: str
-
-
-@pytest.fixture
-def redis(workshop: Workshop) -> Redis:
-    """Give a Redis on loopback that keeps nothing on disk."""
-    port = free_port()
-    workshop.start(
-        [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-        ready=lambda: accepts(port),
-    )
-    return Redis(f"redis://127.0.0.1:{port}/0")
-
-
 @pytest.mark.needs("redis-server")
-def test_celery_prefork(workshop: Workshop, redis: Redis, repository: Path) -> None:
-    """Two hundred tasks, sync and async, on four forked children of a worker that used its engine before: all right."""
+def test_celery_prefork(workshop: Workshop, redis: str, repository: Path) -> None:
+    """Hundreds of tasks, sync and async, on four forked children of a worker that used its engine before: all right."""
     (workshop.directory / "tasks.py").write_text(_TASKS, encoding="utf-8")
-    environment = {"PYTHONPATH": f"{repository}:{workshop.directory}", "REDIS": redis.url}
+    environment = {"PYTHONPATH": f"{repository}:{workshop.directory}", "REDIS": redis}
     listening = workshop.directory / "ready"
     # The signal is the worker's own word that its pool is forked and its consumer is on.
     (workshop.directory / "worker.py").write_text(
@@ -182,10 +167,15 @@ def test_celery_prefork(workshop: Workshop, redis: Redis, repository: Path) -> N
     )  # fmt: skip
 
     answers = json.loads(
-        run_python(f"import warnings; warnings.simplefilter('ignore')\n{_SEND}", environment, cwd=workshop.directory)
+        run_python(
+            f"import warnings; warnings.simplefilter('ignore')\nTASKS = {TASKS}\n{_SEND}",
+            environment,
+            cwd=workshop.directory,
+            timeout=400,
+        )
     )
 
-    assert [answer for _, answer in answers] == list(range(200))
+    assert [answer for _, answer in answers] == list(range(TASKS))
     assert len({pid for pid, _ in answers}) > 1
 
 
