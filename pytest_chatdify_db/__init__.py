@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.fixtures.celery import CeleryEager
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
+    from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
     from pytest_chatdify_db.fixtures.queries import CountQueries
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.statements import Statement
 
 __all__ = [
+    "AssertMigrationsMatch",
     "CeleryEager",
     "ChatdifyDBError",
     "ChatdifyDBWarning",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AssertMigrationsMatch": "fixtures.migrations",
     "CeleryEager": "fixtures.celery",
     "ChatdifyDBError": "errors",
     "ChatdifyDBWarning": "findings",

@@ -18,7 +18,7 @@ from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.findings import Finding, findings
 from pytest_chatdify_db.markers import DatabaseMark
-from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone
+from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone, SchemaError
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.scopes import Frame, FrameStack
 from pytest_chatdify_db.settings import Isolation, Options
@@ -137,6 +137,11 @@ class Lifecycle:
         return ("app.db", *(path.partition(":")[0] for path in self.options.metadata))
 
     @property
+    def migrations(self) -> Path | None:
+        """The ``alembic.ini`` that the schema comes from; None if it comes from the metadata."""
+        return None if self.options.migrations is None else self.root / self.options.migrations
+
+    @property
     def run(self) -> Run:
         """The run, made or attached to when first asked for."""
         if self._run is None:
@@ -164,11 +169,38 @@ class Lifecycle:
 
     def plan(self, schema: Schema) -> Recipe:
         """Return how the template is made; known before the server starts, an embedded one may bring it along."""
-        from pytest_chatdify_db import schema as tables
-
         if self._recipe is None:
-            self._recipe = tables.recipe(schema.metadatas, schema.seed, unknown=self.run.id)
+            if self.migrations is not None:
+                from pytest_chatdify_db import migrations
+
+                self._recipe = migrations.recipe(self.migrations, schema.seed, unknown=self.run.id)
+            else:
+                from pytest_chatdify_db import schema as tables
+
+                self._recipe = tables.recipe(schema.metadatas, schema.seed, unknown=self.run.id)
         return self._recipe
+
+    def check_migrations(self, config: Path) -> None:
+        """Compare what the migrations of *config* make with the models.
+
+        Raises:
+            SchemaError: They differ, or cannot be compared.
+        """
+        from pytest_chatdify_db import migrations, templates
+
+        migrations.require(config)
+        assert self.running is not None
+        server, name = self.running.server, self._new_clone_name()
+        is_built = config == self.migrations
+        address = templates.clone(server, self.running.template if is_built else "template0", name)
+        try:
+            if not is_built:
+                migrations.upgrade(address, config)
+            difference = migrations.difference(address, config)
+        finally:
+            templates.drop(server, name)
+        if difference:
+            raise SchemaError.migrations_differ(difference)
 
     def _open_lease(self, server: Server) -> Connection | None:
         """Claim what the run makes on a server that outlives it; return the claim if templates may outlive it too."""

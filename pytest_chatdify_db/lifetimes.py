@@ -202,8 +202,9 @@ def start(request: pytest.FixtureRequest) -> Running:
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
     state.of(request.config).lifecycle.spawn_sandbox()
     progress("loading the tables")
+    is_migrated = state.of(request.config).lifecycle.migrations is not None
     schema = Schema(
-        request.getfixturevalue("_chatdify_db_metadatas"),
+        () if is_migrated else request.getfixturevalue("_chatdify_db_metadatas"),
         request.getfixturevalue("chatdify_db_seed"),
     )
     state.of(request.config).lifecycle.plan(schema)

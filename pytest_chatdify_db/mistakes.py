@@ -117,6 +117,67 @@ class SchemaError(ChatdifyDBError):
             ],
         )
 
+    @classmethod
+    def no_alembic_ini(cls, path: str) -> Self:
+        """Say that the option ``migrations`` names no file."""
+        return cls.compose(
+            f"chatdify-db: the tests' database cannot be built by migrations: {path} is missing.",
+            cause="there is no such file; a relative path starts at pytest's root directory",
+            fixes=[
+                "name the file: --chatdify-db-migrations=path/to/alembic.ini",
+                "remove the option, to create the tables from the metadata",
+            ],
+        )
+
+    @classmethod
+    def no_alembic(cls) -> Self:
+        """Say that the package is not installed."""
+        return cls.compose(
+            "chatdify-db: the tests' database cannot be built by migrations: Alembic is missing.",
+            cause="the package 'alembic' is not installed in the environment that runs pytest",
+            fixes=["pip install alembic", "remove the option migrations, to create the tables from the metadata"],
+        )
+
+    @classmethod
+    def migration_failed(cls, config: str, revision: str, file: str, cause: str, output: str) -> Self:
+        """Say which migration failed, and why; without a *revision*, that Alembic did not get to one."""
+        what = f"the migration {revision} failed ({file})" if revision else "the migrations cannot be run"
+        return cls.compose(
+            f"chatdify-db: {what}.",
+            cause=cause,
+            tried=[
+                f"alembic -c {config} upgrade heads, on an empty database",
+                *([f"its output ended in:\n{output}"] if output else []),
+            ],
+            fixes=[
+                "correct the migration" if revision else "correct env.py or its configuration",
+                "let env.py take the database from DATABASE_URL or from sqlalchemy.url: both name the one to migrate",
+            ],
+        )
+
+    @classmethod
+    def cannot_compare(cls, config: str, cause: str, output: str) -> Self:
+        """Say why models and migrations cannot be compared."""
+        return cls.compose(
+            "chatdify-db: the migrations cannot be compared with the models.",
+            cause=cause,
+            tried=[f"alembic -c {config} check", *([f"its output ended in:\n{output}"] if output else [])],
+            fixes=["let env.py give the models' metadata to context.configure(target_metadata=...)"],
+        )
+
+    @classmethod
+    def migrations_differ(cls, difference: str) -> Self:
+        """Show the migration that is missing."""
+        return cls.compose(
+            "chatdify-db: the migrations do not make what the models declare.",
+            cause=f"this migration is missing:\n{difference}",
+            fixes=[
+                "write it:  alembic revision --autogenerate -m '...'",
+                "correct the models",
+                "leave out what the models do not own, by include_object or include_name in env.py",
+            ],
+        )
+
 
 class RedirectError(ChatdifyDBError):
     """The application would use another database than the tests' one."""

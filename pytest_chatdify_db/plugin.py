@@ -34,6 +34,9 @@ from pytest_chatdify_db.fixtures.database import (
     chatdify_db_server as chatdify_db_server,
 )
 from pytest_chatdify_db.fixtures.fastapi import override_dependencies as override_dependencies
+from pytest_chatdify_db.fixtures.migrations import (
+    chatdify_db_assert_migrations_match as chatdify_db_assert_migrations_match,
+)
 from pytest_chatdify_db.fixtures.queries import assert_max_num_queries as assert_max_num_queries
 from pytest_chatdify_db.fixtures.queries import assert_num_queries as assert_num_queries
 from pytest_chatdify_db.fixtures.sessions import session as session

@@ -70,12 +70,19 @@ def _install() -> None:
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
     found: set[str] | None = getattr(_watching, "found", None)
-    if found is None or event not in _EVENTS:
+    if found is None or event not in _EVENTS or (event == "open" and _only_writes(*arguments[1:3])):
         return
     path = arguments[0] if arguments else None
     if isinstance(path, str | bytes | os.PathLike) or path is None:
         with suppress(ValueError, TypeError):
             found.add(os.path.abspath(os.fsdecode(path or ".")))  # noqa: PTH100 - a Path would be made for each file
+
+
+def _only_writes(mode: object = None, flags: object = 0) -> bool:
+    """Return whether a file is opened in this *mode* of `open`, or with these *flags* of `os.open`, not to be read."""
+    if isinstance(mode, str):
+        return "r" not in mode and "+" not in mode
+    return isinstance(flags, int) and flags & os.O_ACCMODE == os.O_WRONLY
 
 
 def _source(path: str) -> str:

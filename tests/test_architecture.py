@@ -34,11 +34,11 @@ _PLUGIN: Final = {
         f"{_P}.servers",
         f"{_P}.servers.*",
     ),
-    "schema": (f"{_P}.schema",),
+    "schema": (f"{_P}.schema", f"{_P}.alembic_program"),
     "transcript": tuple(
         f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
     ),
-    "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "scopes", "lifecycle")),
+    "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "lifetimes", "entry")),
         f"{_P}.fixtures",
@@ -55,7 +55,7 @@ PURE: Final = (
     f"{_P}.sandbox.*",
     *_LAYER["words of the layer"],
 )
-SHELL: Final = (f"{_P}.sandbox.host", f"{_P}.sandbox.handle", f"{_P}.sandbox.__main__")
+SHELL: Final = tuple(f"{_P}.sandbox.{name}" for name in ("host", "handle", "spool", "__main__"))
 IO: Final = frozenset(
     "asyncio fcntl http io multiprocessing os pathlib select selectors signal socket ssl subprocess tempfile threading "
     "time".split()

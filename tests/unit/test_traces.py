@@ -25,6 +25,20 @@ def test_reading_is_noticed(tmp_path: Path) -> None:
     assert {str(tmp_path / name) for name in ("one.csv", "two", "three")} <= found
 
 
+def test_writing_is_no_input(tmp_path: Path) -> None:
+    """A file that is only written does not count; one that is read and written does."""
+    (tmp_path / "both").touch()
+    with traces.watched() as found:
+        (tmp_path / "written").write_text("x")
+        with (tmp_path / "appended").open("a") as file:
+            file.write("x")
+        os.close(os.open(tmp_path / "low", os.O_WRONLY | os.O_CREAT))
+        with (tmp_path / "both").open("r+") as file:
+            file.write("x")
+
+    assert {Path(path).name for path in found if path.startswith(str(tmp_path))} == {"both"}
+
+
 def test_an_import_is_noticed_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when Python reads the compiled file instead."""
     (tmp_path / "planted_module.py").write_text("x = 1")
