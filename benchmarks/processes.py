@@ -6,9 +6,6 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
-
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def end_all_with(variable: str, value: str) -> None:
@@ -19,13 +16,9 @@ def end_all_with(variable: str, value: str) -> None:
                 os.kill(int(path.parent.name), signal.SIGKILL)
 
 
-def cpu_seconds(pid: int) -> tuple[float, float] | None:
-    """Return the seconds that *pid* has spent in its own code and in the kernel; None if the system does not say.
-
-    The kernel counts in hundredths of a second.
-    """
+def cpu_seconds(pid: int) -> float | None:
+    """Return the processor time that the main thread of *pid* has used; None if the system does not say."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
     except OSError:
         return None
-    return int(fields[11]) / _TICKS, int(fields[12]) / _TICKS

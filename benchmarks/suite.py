@@ -23,7 +23,7 @@ _COMMON: Final = {"clock.py": "clock.py", "size.py": "size.py"}
 _LOOPS: Final = "asyncio_default_fixture_loop_scope"
 
 #: Seconds after which a run that should have stopped itself is ended.
-_GRACE: Final = 60.0
+_GRACE: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True)
