@@ -1,0 +1,195 @@
+"""Reading statements: what each does to transactions and the session, and where one ends and the next begins."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
+
+K = Kind
+
+
+def one(text: str) -> Statement:
+    """Return the only statement of *text*."""
+    (statement,) = sql.parse(text.encode())
+    return statement
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("select 1", K.READ, ""),
+        ("(select 1)", K.READ, ""),
+        ("SELECT * FROM t FOR NO KEY UPDATE", K.READ, ""),
+        ("select 'insert into'", K.READ, ""),
+        ("select * into copy from t", K.WRITE, ""),
+        ("with x as (delete from t returning *) select * from x", K.WRITE, ""),
+        ("explain analyze update t set a = 1", K.WRITE, ""),
+        ("table t", K.READ, ""),
+        ("insert into t values (1)", K.WRITE, ""),
+        ("-- a comment\n/* /* nested */ */ insert into t", K.WRITE, ""),
+        ("nonsense", K.WRITE, ""),
+        ("begin", K.BEGIN, ""),
+        ("start transaction", K.BEGIN, ""),
+        ("start engine", K.WRITE, ""),
+        ("commit and chain", K.COMMIT, ""),
+        ("end work", K.COMMIT, ""),
+        ("commit prepared 'x'", K.WRITE, ""),
+        ("abort", K.ROLLBACK, ""),
+        ("rollback prepared 'x'", K.WRITE, ""),
+        ("rollback to savepoint A", K.ROLLBACK_TO, "a"),
+        ('rollback work to "A b"', K.ROLLBACK_TO, "A b"),
+        ('savepoint "a""b"', K.SAVEPOINT, 'a"b'),
+        ("savepoint", K.WRITE, ""),
+        ("release savepoint a", K.RELEASE, "a"),
+        ("release a", K.RELEASE, "a"),
+        ("release a b", K.WRITE, ""),
+        ("prepare transaction 'x'", K.PREPARE_TRANSACTION, ""),
+        ("prepare p as select 1", K.PREPARE, "p"),
+        ("prepare", K.WRITE, ""),
+        ("execute p(1)", K.EXECUTE, "p"),
+        ("deallocate prepare p", K.DEALLOCATE, "p"),
+        ("deallocate prepare", K.DEALLOCATE, "prepare"),
+        ("deallocate all", K.DEALLOCATE_ALL, ""),
+        ("set a.b = 1", K.SET, "a.b"),
+        ("set session time zone 'UTC'", K.SET, "timezone"),
+        ("set time zone local", K.RESET, "timezone"),
+        ("set names 'utf8'", K.SET, "client_encoding"),
+        ("set session authorization bob", K.SET, "session_authorization"),
+        ("set work_mem to default", K.RESET, "work_mem"),
+        ("set local work_mem = '1MB'", K.SET_LOCAL, "work_mem"),
+        ("set constraints all deferred", K.SET_CONSTRAINTS, ""),
+        ("reset work_mem", K.RESET, "work_mem"),
+        ("reset all", K.RESET_ALL, ""),
+        ("discard all", K.DISCARD_ALL, ""),
+        ("discard plans", K.WRITE, ""),
+        ("copy t from stdin", K.COPY_IN, ""),
+        ("copy t (a, b) from stdin with (format binary)", K.COPY_IN, ""),
+        ("copy t from '/file'", K.WRITE, ""),
+        ("copy t to stdout", K.READ, ""),
+        ("copy (delete from t returning *) to stdout", K.WRITE, ""),
+        ("copy t", K.WRITE, ""),
+        ("declare c cursor for select 1", K.DECLARE, "c"),
+        ("fetch forward 5 from c", K.CURSOR, "c"),
+        ("move c", K.CURSOR, "c"),
+        ("close c", K.CLOSE, "c"),
+        ("close all", K.CLOSE_ALL, ""),
+        ("lock t", K.LOCK, ""),
+        ("listen Ch", K.LISTEN, "ch"),
+        ("unlisten ch", K.UNLISTEN, "ch"),
+        ("unlisten *", K.UNLISTEN_ALL, ""),
+        ("notify ch", K.NOTIFY, "ch"),
+    ],
+)
+def test_statements_are_told_apart(text: str, kind: Kind, name: str) -> None:
+    """Each has its kind and the name it acts on."""
+    statement = one(text)
+
+    assert (statement.kind, statement.name) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "modes"),
+    [
+        ("begin", Modes()),
+        ("begin isolation level repeatable read, read only", Modes("repeatable read", read_only=True)),
+        ("start transaction read write isolation level serializable", Modes("serializable", read_only=False)),
+        ("set transaction isolation level read committed", Modes("read committed")),
+        ("set session characteristics as transaction read only", Modes(read_only=True)),
+    ],
+)
+def test_transaction_modes_are_read(text: str, modes: Modes) -> None:
+    """The isolation level and the access mode, where they are given."""
+    assert one(text).modes == modes
+
+
+@pytest.mark.parametrize(
+    ("text", "payload"),
+    [("notify c, 'it''s'", "it's"), (r"notify c, E'a\n\x41\101\u0041'", "a\nAAA"), ("notify c", "")],
+)
+def test_the_payload_of_a_notification_is_read(text: str, payload: str) -> None:
+    """As a plain string or one with escapes."""
+    assert one(text).argument == payload
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        (" ; -- nothing\n ; /* */", []),
+        ("select 1; select 2", ["select 1", " select 2"]),
+        ("select ';', \";\", $$;$$, $a$ ; $$ $a$, E'\\';' /* ; */ -- ;\n; commit", None),
+        ("create rule r as on insert to t do also (delete from u; delete from v); select 1", None),
+        (
+            "create function f() returns int begin atomic select 1; select case when true then 1 end; end; select 1",
+            None,
+        ),
+    ],
+)
+def test_texts_are_split_where_statements_end(text: str, parts: list[str] | None) -> None:
+    """Not in literals, names, comments or bodies; where no parts are given, there are two."""
+    found = [statement.text for statement in sql.parse(text.encode())]
+
+    assert len(found) == 2 if parts is None else found == parts
+
+
+@pytest.mark.parametrize("text", ["select 'open", 'select "open', "select $$open", "select /* open", "select E'open\\"])
+def test_what_is_not_terminated_goes_to_the_server_whole(text: str) -> None:
+    """It says what is wrong with it."""
+    assert [statement.text for statement in sql.parse(f"{text}; commit".encode())] == [f"{text}; commit"]
+
+
+_PIECES = st.sampled_from(
+    ["select", "begin", ";", "'", "''", '"', "$$", "$a$", "/*", "*/", "--", "\n", "e'", "\\", "$1", " ", "x", "-", "/"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(_PIECES, max_size=25).map("".join).filter(lambda text: sql._COMPOUND.search(text) is None))
+def test_both_ways_to_split_agree(text: str) -> None:
+    """The fast one finds the semicolons that the tokens show."""
+    slow = [token.start for token in sql.tokens(text) if token.text == ";"]
+
+    assert list(sql._ends(text)) == slow
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.lists(_PIECES, max_size=25).map(lambda parts: "".join(parts).encode())))
+def test_any_bytes_are_read(text: bytes) -> None:
+    """Nothing raises, and what is found is part of the text."""
+    for statement in sql.parse(text):
+        assert statement.text.encode("latin-1") in text
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("select 1", False),
+        ("select pg_catalog.version()", False),
+        ("show work_mem", False),
+        ("select * from t", True),
+        ("update t set a = 1", True),
+        ("set work_mem = 1", False),
+        ("commit", False),
+    ],
+)
+def test_some_statements_see_no_data(text: str, reads: bool) -> None:
+    """What a driver asks on its own account is not what a conflict matters for."""
+    assert one(text).reads_data is reads
+
+
+def test_calls_are_found_in_a_long_literal() -> None:
+    """Megabytes of hexadecimal digits, as a driver sends binary data, do not take for ever."""
+    statement = one('SELECT f(1), "G" (2), \'' + "0a1b" * 1_000_000 + "'")
+
+    assert statement.calls == {"f", "g"}
+
+
+def test_names_and_literals_are_quoted() -> None:
+    """So that they read the same whatever they hold."""
+    assert sql.quote_name('a"b') == '"a""b"'
+    assert sql.quote_literal("it's") == "'it''s'"
+    assert sql.quote_literal("a\\b'") == " E'a\\\\b'''"
