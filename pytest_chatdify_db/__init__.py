@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_chatdify_db.errors import ChatdifyDBError
-    from pytest_chatdify_db.findings import ChatdifyDBWarning
+    from pytest_chatdify_db.findings import (
+        ChatdifyDBWarning,
+        DirtyReadWarning,
+        LeakWarning,
+        NPlusOneWarning,
+        StrayWriteWarning,
+    )
     from pytest_chatdify_db.fixtures.celery import CeleryEager
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
@@ -31,10 +37,14 @@ __all__ = [
     "ChatdifyDBWarning",
     "CountQueries",
     "Database",
+    "DirtyReadWarning",
+    "LeakWarning",
+    "NPlusOneWarning",
     "OverrideDependencies",
     "Seed",
     "Server",
     "Statement",
+    "StrayWriteWarning",
 ]
 
 _HOMES = {
@@ -44,10 +54,14 @@ _HOMES = {
     "ChatdifyDBWarning": "findings",
     "CountQueries": "fixtures.queries",
     "Database": "fixtures.database",
+    "DirtyReadWarning": "findings",
+    "LeakWarning": "findings",
+    "NPlusOneWarning": "findings",
     "OverrideDependencies": "fixtures.fastapi",
     "Seed": "schema",
     "Server": "servers.base",
     "Statement": "statements",
+    "StrayWriteWarning": "findings",
 }
 
 

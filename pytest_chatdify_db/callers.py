@@ -63,13 +63,18 @@ class Callers:
             frame = frame.f_back
         return lines
 
-    def last_of(self, trace: TracebackType | None) -> Line | None:
-        """Return the innermost line of the project in a traceback; None if there is none."""
+    def last_of(self, trace: TracebackType | None, function: str | None = None) -> Line | None:
+        """Return the innermost line of the project in a traceback; None if there is none.
+
+        Args:
+            trace: The traceback.
+            function: The name of the function it must be in; None for any.
+        """
         found = None
         while trace is not None:
             code = trace.tb_frame.f_code
             path = self._classify(code.co_filename)
-            if path is not None:
+            if path is not None and function in {None, code.co_name}:
                 found = Line(path, trace.tb_lineno, code.co_name)
             trace = trace.tb_next
         return found

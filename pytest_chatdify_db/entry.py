@@ -20,7 +20,6 @@ from pytest_chatdify_db.settings import Options
 NAME: Final = "chatdify_db"
 PACKAGE: Final = "pytest_chatdify_db"
 
-_REDIRECT = pytest.StashKey[Redirect]()
 _USELESS_BLOCK: Final = f"""\
 -p no:{PACKAGE} does not switch the plugin off: it is loaded by the name of its entry point.
 To fix this: -p no:{NAME}"""
@@ -34,10 +33,10 @@ def refuse_ineffective_block(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def redirect_environment(config: pytest.Config) -> None:
     """Point the environment to the sandbox until *config* is out of use, also after an error; once only."""
-    if _REDIRECT in config.stash:
+    if state.REDIRECT in config.stash:
         return
     redirect = Redirect.begin(user=options.login_role(config))
-    config.stash[_REDIRECT] = redirect
+    config.stash[state.REDIRECT] = redirect
     config.add_cleanup(_forget_settings)
     config.add_cleanup(redirect.end)
     _forget_settings()
@@ -49,7 +48,7 @@ def configure(config: pytest.Config) -> None:
     redirect_environment(config)
     lifecycle = Lifecycle(
         _read_options(config),
-        config.stash[_REDIRECT],
+        config.stash[state.REDIRECT],
         root=config.invocation_params.dir,
         worker=xdist.worker_name(config),
         run_directory=xdist.run_directory(config),

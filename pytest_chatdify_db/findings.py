@@ -1,25 +1,55 @@
-"""What the sandbox noticed in a test, in words, and what is done about it: nothing, a warning, or a failure.
+"""What was noticed in a test, in words, and what is done about it: nothing, a warning, or a failure.
 
-Pure: the sandbox's report goes in, texts come out.
+Pure: the sandbox's report and the transcript go in, texts come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pytest_chatdify_db.settings import Options, Severity
+from pytest_chatdify_db.statements import OWN_SESSIONS, Statement, one_line
 
-_LONGEST = 200
+_LONGEST: Final = 200
+_MOST_STRAY: Final = 3
+_CONNECTION: Final = re.compile(r"connection (\d+)")
+#: So many lazy loads from one line are a loop: two may be two calls with one object each.
+_LOOP: Final = 3
 
 
 class ChatdifyDBWarning(UserWarning):
     """Something in a test that production would not show, or that its next test should not find."""
 
 
+class DirtyReadWarning(ChatdifyDBWarning):
+    """One connection of the application has read what another had not committed."""
+
+
+class LeakWarning(ChatdifyDBWarning):
+    """A test has left a connection in a transaction."""
+
+
+class NPlusOneWarning(ChatdifyDBWarning):
+    """A loop has loaded a relationship lazily, one statement for each object."""
+
+
+class StrayWriteWarning(ChatdifyDBWarning):
+    """Something was written while no test was running."""
+
+
 class DirtyRead(Protocol):
     """One connection has read what another had not committed."""
+
+    @property
+    def reader(self) -> int:
+        """The number of the connection that read."""
+
+    @property
+    def writer(self) -> int:
+        """The number of the one that had written."""
 
     @property
     def read(self) -> str:
@@ -46,6 +76,16 @@ class Report(Protocol):
         """What was read before it was committed."""
 
 
+class Witness(Protocol):
+    """Who knows on whose behalf a connection executed what: the transcript."""
+
+    def last(self, client: int, sql: str) -> Statement | None:
+        """Return the last statement of that text by the connection *client*."""
+
+    def first_in_transaction(self, client: int) -> Statement | None:
+        """Return the first statement of the transaction that the connection *client* is in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was noticed.
@@ -53,29 +93,70 @@ class Finding:
     Args:
         severity: ``warn`` or ``error``.
         text: What it is, and what to do.
+        category: The warning it is.
     """
 
     severity: Severity
     text: str
+    category: type[ChatdifyDBWarning]
 
 
-def findings(test: str, report: Report, options: Options) -> Iterator[Finding]:
-    """Yield what *options* want to be told about the *report* of *test*."""
+def findings(test: str, report: Report, options: Options, witness: Witness | None = None) -> Iterator[Finding]:
+    """Yield what *options* want to be told about the *report* of *test*.
+
+    Args:
+        test: The test's id.
+        report: What the sandbox saw.
+        options: What is to be told.
+        witness: Knows the lines of the project; None if nobody does.
+    """
     # A dirty read that is an error has failed already, where it happened.
     if options.dirty_reads == "warn":
         for dirty in report.dirty_reads:
-            yield Finding("warn", _dirty_read(test, dirty))
+            read = None if witness is None else witness.last(dirty.reader, dirty.read)
+            wrote = None if witness is None else witness.last(dirty.writer, dirty.wrote)
+            if not (_is_own(read) or _is_own(wrote)):
+                yield Finding("warn", _dirty_read(test, dirty, read, wrote), DirtyReadWarning)
     if options.leaks != "off" and report.clients_in_transaction:
-        yield Finding(options.leaks, _leak(test, report.clients_in_transaction))
+        yield Finding(options.leaks, _leak(test, report.clients_in_transaction, witness), LeakWarning)
 
 
-def _dirty_read(test: str, dirty: DirtyRead) -> str:
+def loops(test: str, statements: Iterable[Statement], severity: Severity) -> Iterator[Finding]:
+    """Yield a finding for each line of *test* that has loaded a relationship lazily again and again."""
+    found: dict[tuple[str, str, object], list[Statement]] = {}
+    for statement in statements:
+        if statement.relationship:
+            found.setdefault((statement.relationship, statement.actor, statement.line), []).append(statement)
+    for (relationship, _, _), repeated in found.items():
+        if len(repeated) >= _LOOP and severity != "off":
+            yield Finding(severity, _loop(test, relationship, repeated), NPlusOneWarning)
+
+
+def stray_writes(test: str | None, statements: list[Statement]) -> Finding:
+    """Return the finding for *statements*, executed after *test* had ended; None if it was before the first one."""
+    when = "before the first test began" if test is None else f"after {test} had ended"
+    shown = [f"  - {_by(each)}: {_line(each.sql)}" for each in statements[:_MOST_STRAY]]
+    if len(statements) > _MOST_STRAY:
+        shown.append(f"  - and {len(statements) - _MOST_STRAY} more")
+    text = "\n".join(
+        [
+            f"chatdify-db: {when}, something was written while no test was running; what comes later may see it.",
+            *shown,
+            "To fix this, either:",
+            "  - wait for threads and background work before the test ends: thread.join(), await task",
+            "  - write in a fixture, of whatever scope, instead of a hook: its rows are undone with it",
+        ]
+    )
+    return Finding("warn", text, StrayWriteWarning)
+
+
+def _dirty_read(test: str, dirty: DirtyRead, read: Statement | None, wrote: Statement | None) -> str:
     return "\n".join(
         [
             f"chatdify-db: in {test} one connection of the application has read rows of {dirty.table!r} that another "
             "had not committed; in production it would not see them.",
-            f"Read: {_line(dirty.read)}",
-            f"Written, not committed: {_line(dirty.wrote)}",
+            f"Read{_by_whom(read)}: {_line(dirty.read)}",
+            f"Written, not committed{_by_whom(wrote)}: {_line(dirty.wrote)}",
             "To fix this, either:",
             "  - start what reads after the commit: delay_on_commit(session, task, ...)",
             "  - switch the check off: --chatdify-db-dirty-reads=off",
@@ -83,11 +164,11 @@ def _dirty_read(test: str, dirty: DirtyRead) -> str:
     )
 
 
-def _leak(test: str, clients: tuple[str, ...]) -> str:
+def _leak(test: str, clients: tuple[str, ...], witness: Witness | None) -> str:
     return "\n".join(
         [
             f"chatdify-db: {test} has left {len(clients)} connection(s) in a transaction.",
-            *(f"  - {client}" for client in clients),
+            *(f"  - {client}{_begun(client, witness)}" for client in clients),
             "To fix this, either:",
             "  - close each session: with get_sync_session() as session, or Depends(get_session)",
             "  - switch the check off: --chatdify-db-leaks=off",
@@ -95,6 +176,40 @@ def _leak(test: str, clients: tuple[str, ...]) -> str:
     )
 
 
+def _begun(client: str, witness: Witness | None) -> str:
+    number = _CONNECTION.match(client)
+    first = None if number is None or witness is None else witness.first_in_transaction(int(number[1]))
+    return "" if first is None else f"\n    begun by {_by(first)}: {_line(first.sql)}"
+
+
+def _loop(test: str, relationship: str, repeated: list[Statement]) -> str:
+    example = repeated[0]
+    attribute = relationship.rpartition(".")[2]
+    return "\n".join(
+        [
+            f"chatdify-db: in {test} the relationship {relationship} was loaded lazily {len(repeated)} times from one "
+            "line: one statement for each object (N+1).",
+            f"{_by(example)}: {_line(example.sql)}",
+            "To fix this, either:",
+            f"  - load it with the query: select(...).options(selectinload({relationship}))",
+            f"  - load it always: {attribute} = relationship(..., lazy='selectin')",
+            "  - switch the check off: @pytest.mark.chatdify_db(n_plus_one='off')",
+        ]
+    )
+
+
+def _is_own(statement: Statement | None) -> bool:
+    """Whether it is of a session of the test's own, which may see what the application would not."""
+    return statement is not None and statement.actor in OWN_SESSIONS
+
+
+def _by_whom(statement: Statement | None) -> str:
+    return "" if statement is None else f" by {_by(statement)}"
+
+
+def _by(statement: Statement) -> str:
+    return statement.actor + (f" at {statement.line}" if statement.line else "")
+
+
 def _line(sql: str) -> str:
-    line = " ".join(sql.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 4] + " ..."
+    return one_line(sql, _LONGEST)

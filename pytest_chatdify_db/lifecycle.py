@@ -297,12 +297,12 @@ class Lifecycle:
         with _sandbox_failures():
             if turn.database is not None:
                 own = self.running.sandbox.use_database(None, turn.test)
-                noticed += findings(turn.test, own, self.options)
+                noticed += findings(turn.test, own, self.options, self.transcript)
                 self.running.spares.give_back(turn.database, changed=own.wrote)
             report = cast("FrameReport", self.running.frames.close(turn.frame))
         if report.lost:
             raise IsolationLost.by(turn.test, report.lost)
-        return [*noticed, *findings(turn.test, self._without_known_leaks(report), self.options)]
+        return [*noticed, *findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)]
 
     def know_leaks(self, report: FrameReport) -> None:
         """Take note of connections that a fixture, not a test, keeps in a transaction."""

@@ -8,16 +8,14 @@ fixture.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
-from pytest_chatdify_db import items, sql_report, state
+from pytest_chatdify_db import guards, items, sql_report, state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.findings import ChatdifyDBWarning
 from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
 from pytest_chatdify_db.reporting import Progress, summary
@@ -41,8 +39,8 @@ _AnyFixture = pytest.FixtureDef[Any]
 def begin(item: pytest.Item) -> None:
     """Prepare the set-up of *item*: if it needs the database, the start is the first thing that its set-up does."""
     now = state.of(item.config)
-    now.item = item
-    _begin_record(now, item)
+    before, now.item = now.item, item
+    guards.begin(now, item, before)
     with reported():
         items.check_rivals(item)
         items.mark_of(item)
@@ -54,14 +52,6 @@ def begin(item: pytest.Item) -> None:
     if fixturenames is not None:
         # The names are set up in order; the same list serves every parameter set of a test function.
         fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
-
-
-def _begin_record(now: state.State, item: pytest.Item) -> None:
-    transcript, watcher = now.lifecycle.transcript, now.lifecycle.watcher
-    if transcript is not None:
-        transcript.begin_test()
-    if watcher is not None:
-        watcher.begin(item.nodeid)
 
 
 def open_turn(item: pytest.Item) -> None:
@@ -78,9 +68,7 @@ def close_turn(item: pytest.Item) -> None:
     with reported(), _final(now, item):
         noticed = now.lifecycle.close_turn()
     for finding in noticed:
-        if finding.severity == "error":
-            pytest.fail(finding.text, pytrace=False)
-        warnings.warn(ChatdifyDBWarning(finding.text), stacklevel=1)
+        guards.tell(item, finding)
 
 
 def open_turn_without_fixtures(item: pytest.Item) -> None:
@@ -114,15 +102,6 @@ def _want_of_database(lifecycle: Lifecycle, report: pytest.TestReport) -> list[t
 
 def _shows_sql(report: pytest.TestReport, choice: str) -> bool:
     return choice != "off" and (report.failed or (choice == "all" and report.when == "call"))
-
-
-def end(item: pytest.Item) -> None:
-    """Note that *item*, with all that it set up, is over."""
-    lifecycle = state.of(item.config).lifecycle
-    if lifecycle.transcript is not None:
-        lifecycle.transcript.end_test()
-    if lifecycle.watcher is not None:
-        lifecycle.watcher.end()
 
 
 def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:

@@ -4,6 +4,7 @@ ChatdifyDBError
 +-- OptionError             an option has a value that is not valid
 +-- MarkerError             a test's marker has arguments it does not take
 +-- SchemaError             the tables cannot be found, or cannot be created
++-- EarlyUse                the database was used before it could be running
 +-- RedirectError           the application would use another database than the tests' one
 +-- SandboxGone             the sandbox has ended or does not answer
 +-- IsolationLost           a test has left the sandbox's transaction
@@ -42,7 +43,8 @@ class MarkerError(ChatdifyDBError):
             f"chatdify-db: the marker 'chatdify_db' of {test} is not valid.",
             cause=cause,
             fixes=[
-                'write it as @pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False), '
+                'write it as @pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False, '
+                'n_plus_one="off"|"warn"|"error"), '
                 "every argument by name",
                 "remove it: no marker is needed for a rolled-back transaction",
             ],
@@ -175,6 +177,22 @@ class SchemaError(ChatdifyDBError):
                 "write it:  alembic revision --autogenerate -m '...'",
                 "correct the models",
                 "leave out what the models do not own, by include_object or include_name in env.py",
+            ],
+        )
+
+
+class EarlyUse(ChatdifyDBError):
+    """The database was used before it could be running."""
+
+    @classmethod
+    def at_import(cls, line: str, cause: str) -> Self:
+        """Say which line of the project connects while modules are imported."""
+        return cls.compose(
+            "chatdify-db: the database was used while pytest was importing modules; it runs while tests do.",
+            cause=f"{line} connects when its module is imported: {cause}",
+            fixes=[
+                "do it in a function that is called while a test runs, in the application's lifespan, or in a fixture",
+                "let every test start with rows: return a function that stores them from the fixture chatdify_db_seed",
             ],
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_chatdify_db import entry, lifetimes, markers, options, reporting, state, xdist
+from pytest_chatdify_db import entry, guards, lifetimes, markers, options, reporting, state, xdist
 from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
 from pytest_chatdify_db.fixtures.database import (
     _chatdify_db_metadatas as _chatdify_db_metadatas,
@@ -49,10 +49,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     options.add(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Redirect the environment before the first conftest is imported."""
     entry.redirect_environment(early_config)
+    return (yield from guards.explain_conftest(early_config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,6 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     entry.check_markers(config, items)
 
 
+def pytest_exception_interact(
+    node: pytest.Item | pytest.Collector,
+    call: pytest.CallInfo[Any],
+    report: pytest.CollectReport | pytest.TestReport,
+) -> None:
+    """Explain an import that uses the database."""
+    if isinstance(report, pytest.CollectReport) and call.excinfo is not None:
+        text = guards.early_use(node.config, call.excinfo.value)
+        if text:
+            report.sections.append((guards.TITLE, text))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Have the database started first if the test needs it."""
@@ -89,9 +102,9 @@ def pytest_fixture_setup(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Begin the turn of an item that has no fixtures."""
+    """Begin the turn of an item that has no fixtures; watch its lazy loads if they matter."""
     lifetimes.open_turn_without_fixtures(item)
-    return (yield)
+    return (yield from guards.watch_loops(item))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -100,7 +113,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     try:
         return (yield)
     finally:
-        lifetimes.end(item)
+        guards.end(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -115,7 +128,8 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Give a worker's summary to the controller."""
+    """Tell of what was written after the last test; give a worker's summary to the controller."""
+    guards.finish(session.config)
     xdist.hand_in(session.config)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pytest_chatdify_db.lifecycle import Lifecycle, ProgressCallback
+from pytest_chatdify_db.redirect import Redirect
 
 
 @dataclass(slots=True)
@@ -32,6 +33,8 @@ class State:
 
 
 KEY = pytest.StashKey[State]()
+#: There before the state: the environment is redirected before the first conftest is imported.
+REDIRECT = pytest.StashKey[Redirect]()
 
 
 def of(config: pytest.Config) -> State:

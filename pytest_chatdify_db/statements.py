@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+#: How the sessions of the fixtures are called; they are the test's own, not the application's.
+OWN_SESSIONS: Final = ("session", "sync_session")
+
 #: Sent by SQLAlchemy's own savepoints, or by hand to steer a transaction: not what a query budget is about.
 _CONTROL: Final = re.compile(
     r"\s*(SAVEPOINT|RELEASE|ROLLBACK|BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|SET\s+TRANSACTION|SET\s+LOCAL)\b",
@@ -139,7 +142,8 @@ def shown_parameters(statement: Statement, masked: Sequence[str]) -> str:
         masked: Parts of names, in lower case: a parameter whose name has one of them is shown as ``***``.
     """
     given, more = statement.parameters, ""
-    if statement.is_many and isinstance(given, Sequence) and given:
+    # Many rows in one INSERT are sent as one flat set.
+    if statement.is_many and isinstance(given, Sequence) and given and isinstance(given[0], (Mapping, tuple, list)):
         more = f" and {len(given) - 1} more" if len(given) > 1 else ""
         given = given[0]
     named = _named(given, statement.names)

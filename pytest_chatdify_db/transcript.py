@@ -22,7 +22,7 @@ from pytest_chatdify_db.statements import Statement
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, ExceptionContext, ExecutionContext
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 
 #: How many statements of a test are kept: more than any report shows.
 _LONGEST: Final = 1_000
@@ -30,9 +30,7 @@ _ACTOR: Final = "chatdify_db_actor"
 _CLIENT: Final = "chatdify_db_client"
 _RUNNING: Final = "_chatdify_db_running"
 _WRAPPED: Final = re.compile(r"<class '(?:\w+\.)*(\w+)'>: (.*)")
-RELATIONSHIP: Final = "chatdify_db_relationship"
-#: How the sessions of the fixtures are called; they are the test's own, not the application's.
-OWN_SESSIONS: Final = ("session", "sync_session")
+_RELATIONSHIP: Final = "chatdify_db_relationship"
 
 
 class Running(NamedTuple):
@@ -156,6 +154,18 @@ class Transcript:
                 first = statement
         return first
 
+    @contextmanager
+    def naming_lazy_loads(self) -> Iterator[None]:
+        """Have each statement that loads a relationship lazily say which one."""
+        from sqlalchemy import event
+        from sqlalchemy.orm import Session
+
+        event.listen(Session, "do_orm_execute", _name_relationship)
+        try:
+            yield
+        finally:
+            event.remove(Session, "do_orm_execute", _name_relationship)
+
     # SQLAlchemy's side ---------------------------------------------------------------------------------------------
 
     def _listen(self, target: object, name: str, note: Callable[..., None]) -> None:
@@ -256,6 +266,12 @@ class Transcript:
         self._undo.enter_context(mock.patch.object(applications.Starlette, "__call__", acting))
 
 
+def _name_relationship(load: ORMExecuteState) -> None:
+    path = load.loader_strategy_path
+    if load.is_relationship_load and load.lazy_loaded_from is not None and path is not None:
+        load.update_execution_options(**{_RELATIONSHIP: str(path[-1])})
+
+
 def _client(connection: Connection) -> int | None:
     """Return the number by which the sandbox knows the connection: the process id that it tells the driver."""
     try:
@@ -284,7 +300,7 @@ def _names(context: Any) -> Sequence[str] | None:
 
 def _relationship(context: Any) -> str:
     options = getattr(context, "execution_options", None)
-    return str(options.get(RELATIONSHIP, "")) if options else ""
+    return str(options.get(_RELATIONSHIP, "")) if options else ""
 
 
 def _described(error: BaseException) -> str:

@@ -347,9 +347,9 @@ def test_what_is_noticed(project: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "test_it.py::test_dirty_read",
-            "*ChatdifyDBWarning: chatdify-db: in test_it.py::test_dirty_read one connection *'item'*",
+            "*DirtyReadWarning: chatdify-db: in test_it.py::test_dirty_read one connection *'item'*",
             "test_it.py::test_leak",
-            "*ChatdifyDBWarning: chatdify-db: test_it.py::test_leak has left 1 connection(s) in a transaction.",
+            "*LeakWarning: chatdify-db: test_it.py::test_leak has left 1 connection(s) in a transaction.",
         ]
     )
     project.run("--chatdify-db-dirty-reads=off", "--chatdify-db-leaks=error", plugins="").assert_outcomes(

@@ -6,14 +6,26 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_chatdify_db.findings import Report, findings
-from pytest_chatdify_db.settings import resolve
+from pytest_chatdify_db.findings import (
+    DirtyReadWarning,
+    LeakWarning,
+    NPlusOneWarning,
+    Report,
+    StrayWriteWarning,
+    findings,
+    loops,
+    stray_writes,
+)
+from pytest_chatdify_db.settings import Options, resolve
+from pytest_chatdify_db.statements import Line, Statement
 
 
 @dataclass(frozen=True)
 class Dirty:
     """A dirty read."""
 
+    reader: int = 2
+    writer: int = 1
     read: str = "SELECT *\n  FROM orders"
     wrote: str = "INSERT INTO orders " + "x" * 300
     table: str = "orders"
@@ -64,3 +76,77 @@ def test_leak(choice: str) -> None:
     assert severity == choice
     assert "test_it.py::test_it has left 1 connection(s) in a transaction.\n  - connection 3 (web)\n" in text
     assert told(Found(("connection 3 (web)",)), leaks="off") == []
+
+
+@dataclass(frozen=True)
+class Saw:
+    """A transcript that knows two connections."""
+
+    reader: Statement
+    writer: Statement
+
+    def last(self, client: int, sql: str) -> Statement | None:
+        """Return the statement of a connection."""
+        return self.reader if client == 2 else self.writer
+
+    def first_in_transaction(self, client: int) -> Statement | None:
+        """Return the statement of a connection."""
+        return self.last(client, "")
+
+
+def statement(actor: str, **more: object) -> Statement:
+    """Return a statement of the project."""
+    return Statement("SELECT 1", "asyncpg", False, actor, 1, Line("web.py", 7, "orders"), **more)  # type: ignore[arg-type]
+
+
+def test_dirty_read_names_both_sides() -> None:
+    """Who read and who wrote are named, with their lines."""
+    saw = Saw(statement("task ship[1a2b]"), statement("request POST /orders"))
+
+    (found,) = findings("t", Found(dirty_reads=(Dirty(),)), Options(), saw)
+
+    assert found.category is DirtyReadWarning
+    assert "\nRead by task ship[1a2b] at web.py:7 in orders: SELECT * FROM orders\n" in found.text
+    assert "\nWritten, not committed by request POST /orders at web.py:7 in orders: INSERT" in found.text
+
+
+@pytest.mark.parametrize("own", ["session", "sync_session"])
+def test_dirty_read_of_the_test_itself(own: str) -> None:
+    """The fixtures' sessions may see, and show, what is not committed."""
+    for saw in (Saw(statement(own), statement("test")), Saw(statement("test"), statement(own))):
+        assert list(findings("t", Found(dirty_reads=(Dirty(),)), Options(), saw)) == []
+
+
+def test_leak_names_who_began() -> None:
+    """The first statement of the transaction is told with its line."""
+    saw = Saw(statement("test"), statement("thread worker"))
+
+    (found,) = findings("t", Found(("connection 3 (web), last statement: SELECT 2",)), Options(), saw)
+
+    assert found.category is LeakWarning
+    assert "SELECT 2\n    begun by thread worker at web.py:7 in orders: SELECT 1\n" in found.text
+
+
+def test_loop() -> None:
+    """Three lazy loads from one line are a loop; two are not, nor are three from two lines."""
+    load = statement("request GET /", relationship="Item.shop")
+    other = Statement("SELECT 1", "asyncpg", actor="request GET /", relationship="Item.shop")
+
+    assert list(loops("t", [load, load, other, statement("test")], "warn")) == []
+    (found,) = loops("t", [load, load, load], "error")
+    assert (found.severity, found.category) == ("error", NPlusOneWarning)
+    assert "in t the relationship Item.shop was loaded lazily 3 times from one line" in found.text
+    assert "request GET / at web.py:7 in orders: SELECT 1" in found.text
+    assert "select(...).options(selectinload(Item.shop))" in found.text
+    assert "shop = relationship(..., lazy='selectin')" in found.text
+
+
+def test_stray_writes() -> None:
+    """What was written between tests is told with the test before it, the actor and the line."""
+    found = stray_writes("test_it.py::test_it", [statement("thread worker")] * 5)
+
+    assert found.category is StrayWriteWarning
+    assert "after test_it.py::test_it had ended, something was written while no test was running" in found.text
+    assert found.text.count("  - thread worker at web.py:7 in orders: SELECT 1") == 3
+    assert "  - and 2 more" in found.text
+    assert "before the first test began" in stray_writes(None, [statement("test")]).text

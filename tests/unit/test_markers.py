@@ -21,6 +21,7 @@ def test_valid() -> None:
         ((), {"isolation": "snapshot"}, "isolation is 'snapshot', not 'transaction' or 'database'"),
         ((), {"isolaton": "database"}, "got an unexpected keyword argument 'isolaton'"),
         (("database",), {}, "takes 0 positional arguments but 1 was given"),
+        ((), {"n_plus_one": "on"}, "n_plus_one is 'on', not 'off' or 'warn' or 'error'"),
         ((), {"reset_sequences": 1}, "reset_sequences is 1, not True or False"),
     ],
 )
@@ -32,9 +33,10 @@ def test_invalid(args: tuple[object, ...], kwargs: dict[str, object], cause: str
     text = str(caught.value)
     assert text.startswith("chatdify-db: the marker 'chatdify_db' of test_it.py::test_it is not valid.")
     assert cause in text
-    assert '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False)' in text
+    assert '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False, ' in text
 
 
 def test_help_line() -> None:
     """The line for ``--markers`` begins with the name and the signature."""
-    assert LINE.startswith('chatdify_db(*, isolation="transaction"|"database", reset_sequences=False): ')
+    signature = 'isolation="transaction"|"database", reset_sequences=False, n_plus_one="off"|"warn"|"error"'
+    assert LINE.startswith(f"chatdify_db(*, {signature}): ")

@@ -9,6 +9,7 @@ import pytest
 from pytest_chatdify_db import mistakes
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.mistakes import (
+    EarlyUse,
     FixtureError,
     IsolationLost,
     LateFixture,
@@ -33,7 +34,14 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         MarkerError.invalid(TEST, "got an unexpected keyword argument 'isolatoin'"),
         f"chatdify-db: the marker 'chatdify_db' of {TEST} is not valid.",
         "got an unexpected keyword argument 'isolatoin'",
-        '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False)',
+        '@pytest.mark.chatdify_db(*, isolation="transaction"|"database", reset_sequences=False, '
+        'n_plus_one="off"|"warn"|"error")',
+    ),
+    (
+        EarlyUse.at_import("tests/test_shop.py:5", "connection refused"),
+        "chatdify-db: the database was used while pytest was importing modules; it runs while tests do.",
+        "tests/test_shop.py:5 connects when its module is imported: connection refused",
+        "chatdify_db_seed",
     ),
     (
         SchemaError.not_importable("shop.models:Base", "ModuleNotFoundError: No module named 'shop'"),

@@ -1,0 +1,109 @@
+"""Guards: what is watched around a test, and told as a warning or a failure that names the test and the line.
+
+Watched are lazy loads in a loop, writes while no test runs, and use of the database while modules are imported.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator
+from typing import Final
+
+import pytest
+
+from pytest_chatdify_db import items, state
+from pytest_chatdify_db.callers import Callers
+from pytest_chatdify_db.findings import Finding, loops, stray_writes
+from pytest_chatdify_db.mistakes import EarlyUse
+
+TITLE: Final = "chatdify-db"
+
+
+def tell(item: pytest.Item, finding: Finding) -> None:
+    """Warn at the place of *item*, or fail."""
+    if finding.severity == "error":
+        pytest.fail(finding.text, pytrace=False)
+    _warn(finding, str(item.path), (item.location[1] or 0) + 1)
+
+
+def begin(now: state.State, item: pytest.Item, before: pytest.Item | None) -> None:
+    """Note that *item* begins; tell what was written since *before*, the last one, had ended."""
+    transcript, watcher = now.lifecycle.transcript, now.lifecycle.watcher
+    if watcher is not None:
+        watcher.begin(item.nodeid)
+    stray = transcript.begin_test() if transcript is not None else []
+    if stray:
+        tell(item, stray_writes(None if before is None else before.nodeid, stray))
+
+
+def end(item: pytest.Item) -> None:
+    """Note that *item*, with all that it set up, is over."""
+    lifecycle = state.of(item.config).lifecycle
+    if lifecycle.transcript is not None:
+        lifecycle.transcript.end_test()
+    if lifecycle.watcher is not None:
+        lifecycle.watcher.end()
+
+
+def finish(config: pytest.Config) -> None:
+    """Tell what was written after the last test."""
+    now = state.of(config)
+    stray = now.lifecycle.transcript.stray if now.lifecycle.transcript is not None else []
+    if stray:
+        finding = stray_writes(None if now.item is None else now.item.nodeid, stray)
+        warnings.warn(finding.category(finding.text), stacklevel=1)
+
+
+def watch_loops(item: pytest.Item) -> Generator[None]:
+    """Wrap the call of a test: tell of lazy loads in a loop, if its marker or the option asks for it."""
+    lifecycle = state.of(item.config).lifecycle
+    transcript = lifecycle.transcript
+    mark = items.mark_of(item)
+    severity = lifecycle.options.n_plus_one if mark is None or mark.n_plus_one is None else mark.n_plus_one
+    if transcript is None or severity == "off":
+        return (yield)
+    with transcript.naming_lazy_loads():
+        yield
+    for finding in loops(item.nodeid, transcript.statements, severity):
+        tell(item, finding)
+    return None
+
+
+def early_use(config: pytest.Config, error: BaseException) -> str:
+    """Return what to say about *error*, raised by an import; empty unless the import used the database."""
+    redirect = config.stash.get(state.REDIRECT, None)
+    if redirect is None:
+        return ""
+    for cause in _chain(error):
+        # Nobody listens there yet, so the error is a refused connection, in the words of any driver.
+        if str(redirect.address.port) in str(cause):
+            callers, trace = Callers(config.invocation_params.dir), error.__traceback__
+            # The line that a user has to move is the one outside of every function.
+            line = callers.last_of(trace, "<module>") or callers.last_of(trace)
+            return str(EarlyUse.at_import(str(line or "a line"), str(cause).strip().partition("\n")[0]))
+    return ""
+
+
+def explain_conftest(config: pytest.Config) -> Generator[None]:
+    """Wrap the import of conftest files: add the explanation to the error of one that uses the database."""
+    try:
+        return (yield)
+    except Exception as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, BaseException):
+            text = early_use(config, cause)
+            if text:
+                cause.add_note(text)
+        raise
+
+
+def _warn(finding: Finding, file: str, line: int) -> None:
+    warnings.warn_explicit(finding.category(finding.text), None, file, line)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

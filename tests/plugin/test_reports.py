@@ -1,0 +1,306 @@
+"""Broken tests of a project, each diagnosed from its report alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Project
+
+_MODELS = """
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.db import Base
+
+
+class Shop(Base):
+    __tablename__ = "shop"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class Item(Base):
+    __tablename__ = "item"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str]
+    shop: Mapped[Shop] = relationship()
+    shop_id: Mapped[int] = mapped_column(ForeignKey("shop.id"), init=False)
+"""
+
+_WEB = """
+from celery import Celery
+from fastapi import Depends, FastAPI
+from sqlalchemy import select
+
+from app.db import SyncSessionLocal, get_session, get_sync_session
+from models import Shop
+
+app = FastAPI()
+celery = Celery("project", broker="redis://127.0.0.1:1/0")
+kept = []
+
+
+@app.get("/shops")
+async def shops(session=Depends(get_session)):
+    return [shop.name for shop in await session.scalars(select(Shop).where(Shop.id > 1))]
+
+
+@app.post("/shops/{name}")
+async def add(name: str, session=Depends(get_session)):
+    session.add(Shop(name))
+    await session.flush()
+    rename.delay(name, "sent too early")
+
+
+@celery.task(name="rename")
+def rename(name, new_name):
+    with get_sync_session() as session:
+        session.scalars(select(Shop).where(Shop.name == name)).one().name = new_name
+
+
+def forget(name):
+    with SyncSessionLocal() as session:
+        session.add(Shop(name))
+        session.flush()
+
+
+def keep(name):
+    kept.append(SyncSessionLocal())
+    kept[-1].add(Shop(name))
+    kept[-1].flush()
+"""
+
+_CONFTEST = """
+import httpx
+import pytest_asyncio
+
+from web import app
+
+
+@pytest_asyncio.fixture
+async def client():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://project") as client:
+        yield client
+"""
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """A project with a web application and a task."""
+    project.write("models.py", _MODELS)
+    project.write("web.py", _WEB)
+    project.write("conftest.py", _CONFTEST)
+    return project
+
+
+def test_five_broken_tests(shop: Project) -> None:
+    """A wrong count, a constraint in a task, a forgotten commit, a loop of lazy loads, a transaction left open."""
+    shop.write(
+        "test_it.py",
+        """
+        import pytest
+        from sqlalchemy import select
+        from models import Item, Shop
+        from web import celery, forget, keep, rename
+
+        @pytest.mark.asyncio
+        async def test_wrong_count(client, sync_session):
+            sync_session.add_all([Shop("first"), Shop("second")])
+            sync_session.commit()
+            assert len((await client.get("/shops")).json()) == 2
+
+        @pytest.mark.asyncio
+        async def test_constraint_in_task(session, celery_eager):
+            celery_eager(celery)
+            session.add_all([Shop("first"), Shop("second")])
+            await session.commit()
+            rename.delay("first", "second")
+
+        def test_forgotten_commit(sync_session):
+            forget("first")
+            assert sync_session.scalars(select(Shop.name)).all() == ["first"]
+
+        @pytest.mark.chatdify_db(n_plus_one="error")
+        def test_lazy_loads(sync_session):
+            sync_session.add_all(Item(str(number), Shop(str(number))) for number in range(3))
+            sync_session.commit()
+            sync_session.expunge_all()
+            for item in sync_session.scalars(select(Item)):
+                assert item.shop.name
+
+        def test_left_open():
+            keep("first")
+        """,
+    )
+
+    result = shop.run("--chatdify-db-leaks=error", "--junit-xml=report.xml", "--tb=short")
+
+    result.assert_outcomes(failed=4, passed=1, errors=1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*- chatdify-db: SQL -*",
+            # The request has asked for more than the test thought.
+            "  request GET /shops (asyncpg)  web.py:16 in shops  *, * ms",
+            "    SELECT shop.id, shop.name FROM shop WHERE shop.id > $1::INTEGER  [[]id_1=1[]]",
+            # The statement that failed, in the task, and what it undid.
+            "! task rename[[]????????[]] (psycopg2)  web.py:28 in rename  *",
+            "    -> UniqueViolation: duplicate key value violates unique constraint *",
+            # What was written and rolled back.
+            "  test (psycopg2)  web.py:35 in forget  1 row, *",
+            "  test (psycopg2)  web.py:33 in forget  undid 1 write",
+            # The loop and the relationship.
+            "chatdify-db: in test_it.py::test_lazy_loads the relationship Item.shop was loaded lazily 3 times *",
+            "sync_session at test_it.py:30 in test_lazy_loads: SELECT shop.id, shop.name FROM shop *",
+            "  sync_session (psycopg2)  test_it.py:30 in test_lazy_loads  3 times, *",
+            # The transaction, and the line that began it.
+            "chatdify-db: test_it.py::test_left_open has left 1 connection(s) in a transaction.",
+            "    begun by test at web.py:41 in keep: INSERT INTO shop *",
+        ]
+    )
+    xml = (shop.pytester.path / "report.xml").read_text()
+    assert 'property name="chatdify_db_sql"' in xml
+
+
+def test_task_sent_before_the_commit(shop: Project) -> None:
+    """A dirty read is a warning that names the request and the task; the test's own sessions may read anything."""
+    shop.write(
+        "test_it.py",
+        """
+        import pytest
+        from sqlalchemy import select
+        from models import Shop
+        from web import celery
+
+        @pytest.mark.asyncio
+        async def test_early(client, celery_eager):
+            celery_eager(celery)
+            await client.post("/shops/new")
+
+        @pytest.mark.asyncio
+        async def test_own(client, session, sync_session):
+            session.add(Shop("uncommitted"))
+            await session.flush()
+            sync_session.scalars(select(Shop)).all()
+            await client.get("/shops")
+        """,
+    )
+
+    result = shop.run("-W", "default")
+
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*DirtyReadWarning: chatdify-db: in test_it.py::test_early one connection of the application has read *",
+            "  Read by task rename[[]????????[]] at web.py:29 in rename: SELECT shop.id, *",
+            "  Written, not committed by request POST /shops/new at web.py:22 in add: INSERT INTO shop *",
+        ]
+    )
+
+
+def test_which_reports_show_sql(shop: Project) -> None:
+    """``sql=all`` shows it for tests that pass, ``sql=off`` for none; parameters with a secret's name are masked."""
+    shop.write(
+        "test_it.py",
+        """
+        from sqlalchemy import text
+
+        def test_passes(sync_session):
+            sync_session.execute(text("SELECT :token, :other"), {"token": "confidential", "other": 1})
+
+        def test_fails(sync_session):
+            sync_session.execute(text("SELECT 'visible'"))
+            raise AssertionError
+        """,
+    )
+
+    everything = shop.run("--chatdify-db-sql=all", "-rA").stdout
+    nothing = shop.run("--chatdify-db-sql=off", "-rA").stdout
+
+    everything.fnmatch_lines_random(
+        ["    SELECT %(token)s, %(other)s  [[]token=[*][*][*], other=1[]]", "    SELECT 'visible'"]
+    )
+    assert "confidential" not in everything.str()
+    nothing.no_fnmatch_line("*chatdify-db: SQL*")
+
+
+def test_budget_of_each_request(shop: Project) -> None:
+    """With ``each`` every request, or every task, has the budget for itself."""
+    shop.write(
+        "test_it.py",
+        """
+        import pytest
+        from sqlalchemy import text
+
+        @pytest.mark.asyncio
+        async def test_within(client, session, assert_num_queries, assert_max_num_queries):
+            with assert_num_queries(1, each="request"), assert_max_num_queries(1, each="request GET /shops"):
+                await session.execute(text("SELECT 1"))
+                await client.get("/shops")
+                await client.get("/shops")
+
+        @pytest.mark.asyncio
+        async def test_beyond(client, assert_num_queries):
+            with assert_num_queries(2, each="request"):
+                await client.get("/shops")
+
+        def test_nobody(assert_num_queries):
+            with assert_num_queries(1, each="task"):
+                pass
+        """,
+    )
+
+    result = shop.run()
+
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "1 statement was executed by request GET /shops, exactly 2 expected:",
+            "0 statements were executed by no task, exactly 1 expected.",
+        ]
+    )
+
+
+def test_written_between_tests(shop: Project) -> None:
+    """A write while no test runs is told by the next test, with the one before it and the line."""
+    shop.write(
+        "late.py",
+        """
+        import pytest
+        from web import forget
+
+        @pytest.hookimpl
+        def pytest_runtest_logfinish(nodeid):
+            forget(nodeid)
+        """,
+    )
+    shop.write("test_it.py", "def test_one(): ...\ndef test_two(): ...")
+
+    result = shop.run("-p", "late", "-W", "default")
+
+    result.stdout.fnmatch_lines(
+        [
+            "*StrayWriteWarning: chatdify-db: after test_it.py::test_one had ended, something was written while *",
+            "    - test at web.py:35 in forget: INSERT INTO shop *",
+            "*StrayWriteWarning: chatdify-db: after test_it.py::test_two had ended, *",
+        ]
+    )
+
+
+@pytest.mark.parametrize("file", ["test_it.py", "tests/conftest.py"])
+def test_use_at_import(shop: Project, file: str) -> None:
+    """A module that connects when it is imported is told which line does, and what to do instead."""
+    shop.write(file, "from web import forget\nforget('x')\ndef test_it(): ...")
+
+    result = shop.run(*([] if file == "test_it.py" else ["tests"]))
+
+    lines = [
+        "*chatdify-db: the database was used while pytest was importing modules; it runs while tests do.",
+        f"*Cause: {file}:2 connects when its module is imported: *refused*",
+        "*  - let every test start with rows: *chatdify_db_seed",
+    ]
+    (result.stdout if file == "test_it.py" else result.stderr).fnmatch_lines(lines)
