@@ -83,7 +83,7 @@ def check_rivals(item: pytest.Item) -> None:
     for name in _CONTESTED:
         definitions = used.get(name, ())
         # Below the root of the run only conftests and test modules define fixtures, whatever package they belong to.
-        if not definitions or definitions[-1].baseid or is_local(definitions[-1], item.config):
+        if len(definitions) < 2 or definitions[-1].baseid or is_local(definitions[-1], item.config):
             continue
         modules = list(dict.fromkeys(_module(each) for each in definitions if not is_local(each, item.config)))
         if len(modules) > 1 and any(module.startswith(_PACKAGE) for module in modules):
