@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
     from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
+    from pytest_chatdify_db.fixtures.live_server import LiveServer, RunningServer
     from pytest_chatdify_db.fixtures.queries import CountQueries
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
@@ -39,8 +40,10 @@ __all__ = [
     "Database",
     "DirtyReadWarning",
     "LeakWarning",
+    "LiveServer",
     "NPlusOneWarning",
     "OverrideDependencies",
+    "RunningServer",
     "Seed",
     "Server",
     "Statement",
@@ -56,8 +59,10 @@ _HOMES = {
     "Database": "fixtures.database",
     "DirtyReadWarning": "findings",
     "LeakWarning": "findings",
+    "LiveServer": "fixtures.live_server",
     "NPlusOneWarning": "findings",
     "OverrideDependencies": "fixtures.fastapi",
+    "RunningServer": "fixtures.live_server",
     "Seed": "schema",
     "Server": "servers.base",
     "Statement": "statements",

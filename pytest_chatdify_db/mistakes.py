@@ -356,6 +356,24 @@ class FixtureError(ChatdifyDBError):
             ],
         )
 
+    @classmethod
+    def no_uvicorn(cls) -> Self:
+        """Say that the fixture needs a package."""
+        return cls.compose(
+            "chatdify-db: the fixture 'live_server' cannot serve the application.",
+            cause="uvicorn is not installed",
+            fixes=["install it: pip install uvicorn", "call the application itself: httpx.ASGITransport(app)"],
+        )
+
+    @classmethod
+    def server_not_started(cls) -> Self:
+        """Say that the application ended before it served a request."""
+        return cls.compose(
+            "chatdify-db: the application did not start in the fixture 'live_server'.",
+            cause="its lifespan raised an error; uvicorn's log, in the captured output below, has the traceback",
+            fixes=["correct its lifespan", "serve it without its lifespan: live_server(app, lifespan='off')"],
+        )
+
 
 class LateFixture(FixtureError):
     """A fixture's rows would have to live longer than rows that are there already."""

@@ -34,6 +34,7 @@ from pytest_chatdify_db.fixtures.database import (
     chatdify_db_server as chatdify_db_server,
 )
 from pytest_chatdify_db.fixtures.fastapi import override_dependencies as override_dependencies
+from pytest_chatdify_db.fixtures.live_server import live_server as live_server
 from pytest_chatdify_db.fixtures.migrations import (
     chatdify_db_assert_migrations_match as chatdify_db_assert_migrations_match,
 )

@@ -154,6 +154,18 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "correct the name given to send_task",
     ),
     (
+        FixtureError.no_uvicorn(),
+        "chatdify-db: the fixture 'live_server' cannot serve the application.",
+        "uvicorn is not installed",
+        "pip install uvicorn",
+    ),
+    (
+        FixtureError.server_not_started(),
+        "chatdify-db: the application did not start in the fixture 'live_server'.",
+        "its lifespan raised an error; uvicorn's log, in the captured output below, has the traceback",
+        "live_server(app, lifespan='off')",
+    ),
+    (
         LateFixture.after_rows("prices", "module", TEST),
         "chatdify-db: the module-scoped fixture 'prices' is set up too late to store rows.",
         f"{TEST} has written already. What is undone first must be written last, and the rows of 'prices' would have "
