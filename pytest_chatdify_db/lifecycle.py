@@ -128,6 +128,7 @@ class Lifecycle:
         self._clones = count(1)
         self._sandbox: Sandbox | None = None
         self._recipe: Recipe | None = None
+        self._sequences: sequences.Baseline | None = None
         self._left_open: set[str] = set()
         self._resources = ExitStack()
 
@@ -281,7 +282,20 @@ class Lifecycle:
         if self.watcher is not None:
             self.watcher.begin(test)
         if mark.reset_sequences:
-            sequences.reset(self.redirect.address)
+            self._reset_sequences(self.running, turn)
+
+    def _reset_sequences(self, running: Running, turn: Turn) -> None:
+        if self._sequences is None:
+            from pytest_chatdify_db import templates
+
+            fresh = templates.clone(running.server, running.template, self._new_clone_name())
+            self._sequences = sequences.Baseline.read(fresh)
+            templates.drop(running.server, fresh.database)
+        if turn.database is not None:
+            # Past the sandbox, which would take the database for one that the test has changed.
+            self._sequences.restore(turn.database, has_rows=False)
+        else:
+            self._sequences.restore(self.redirect.address, has_rows=len(running.frames.names) > 1)
 
     def close_turn(self) -> list[Finding]:
         """End the turn of the running test and undo what it wrote; return what was noticed in it.

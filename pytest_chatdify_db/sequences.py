@@ -1,37 +1,47 @@
-"""Serial and identity columns set back: the next value is one past the largest stored, or the first one.
+"""Sequences set back to where a fresh database has them, in one statement, and past the rows that are there already.
 
 Sequences are not part of a transaction, so a rollback leaves them where they are; tests that check ids ask for this.
 """
 
 from __future__ import annotations
 
-from pytest_chatdify_db.postgres.address import Address
+from dataclasses import dataclass
 
+from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.postgres.connection import connect
+
+# A value that was never called for is null here, and the next one is then where the sequence starts.
+_STATES = """
+    SELECT seqrelid, coalesce(pg_sequence_last_value(seqrelid), seqstart), pg_sequence_last_value(seqrelid) IS NOT NULL
+      FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid WHERE relpersistence <> 't'
+"""
+
+# Copies of a database have the same object ids. What has not moved since is left alone.
 _RESET = """
+    SELECT count(setval(id, value, is_called))
+      FROM unnest('{{{ids}}}'::oid[], '{{{values}}}'::bigint[], '{{{called}}}'::bool[]) AS state(id, value, is_called)
+     WHERE pg_sequence_last_value(id) IS DISTINCT FROM CASE WHEN is_called THEN value END
+"""
+
+_BEYOND_ROWS = """
 DO $$
 DECLARE
     one record;
-    last bigint;
+    farthest bigint;
 BEGIN
     FOR one IN
-        SELECT sequence.oid::regclass::text AS name, p.seqstart AS start, p.seqincrement > 0 AS grows,
-               a.attname AS column, a.attrelid::regclass::text AS table
-          FROM pg_class AS sequence
-          JOIN pg_sequence AS p ON p.seqrelid = sequence.oid
-          LEFT JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = sequence.oid
-               AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-          LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-         WHERE sequence.relpersistence <> 't'
+        SELECT d.objid::regclass AS name, p.seqincrement > 0 AS grows, p.seqstart AS start, a.attname AS column,
+               a.attrelid::regclass AS table, pg_sequence_last_value(d.objid) AS last
+          FROM pg_depend AS d
+          JOIN pg_sequence AS p ON p.seqrelid = d.objid
+          JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
     LOOP
-        last := NULL;
-        IF one.column IS NOT NULL THEN
-            EXECUTE format('SELECT %s(%I) FROM %s', CASE WHEN one.grows THEN 'max' ELSE 'min' END,
-                           one.column, one.table) INTO last;
-        END IF;
-        IF last IS NULL OR (last < one.start) = one.grows AND last <> one.start THEN
-            PERFORM setval(one.name, one.start, false);
-        ELSE
-            PERFORM setval(one.name, last, true);
+        EXECUTE format('SELECT %s(%I) FROM %s', CASE WHEN one.grows THEN 'max' ELSE 'min' END, one.column, one.table)
+           INTO farthest;
+        IF one.grows AND farthest >= coalesce(one.last, one.start)
+           OR NOT one.grows AND farthest <= coalesce(one.last, one.start) THEN
+            PERFORM setval(one.name, farthest);
         END IF;
     END LOOP;
 END
@@ -39,9 +49,37 @@ $$
 """
 
 
-def reset(address: Address) -> None:
-    """Set back every sequence of the database at *address*."""
-    from pytest_chatdify_db.postgres.connection import connect
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Where the sequences of a fresh database are.
 
-    with connect(address) as connection:
-        connection.query(_RESET)
+    Args:
+        statement: Sets them back; empty if there are none.
+    """
+
+    statement: str
+
+    @classmethod
+    def read(cls, address: Address) -> Baseline:
+        """Take it from the database at *address*, in which nothing was done yet."""
+        with connect(address) as connection:
+            states = connection.query(_STATES)
+        if not states:
+            return cls("")
+        ids, values, called = (",".join(part or "" for part in column) for column in zip(*states, strict=True))
+        return cls(_RESET.format(ids=ids, values=values, called=called))
+
+    def restore(self, address: Address, *, has_rows: bool) -> None:
+        """Set the sequences back in the database at *address*, a copy of the one that was read.
+
+        Args:
+            address: The database, or the sandbox in front of it.
+            has_rows: Whether it has rows beside those of a fresh database: identity and serial columns then go on after
+                the farthest value that is stored.
+        """
+        if self.statement or has_rows:
+            with connect(address) as connection:
+                if self.statement:
+                    connection.query(self.statement)
+                if has_rows:
+                    connection.query(_BEYOND_ROWS)
