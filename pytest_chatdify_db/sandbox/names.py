@@ -13,7 +13,8 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
-from pytest_chatdify_db.sandbox.sql import Kind, Statement, Token
+from pytest_chatdify_db.sandbox.lexer import Token, quote_name
+from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Replacement, Text, offsets
 
 _STATEMENTS: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})
@@ -89,4 +90,4 @@ def _cursor(client: Client, name: str, at: tuple[int, int], cursors: Cursors) ->
 
 
 def _quoted(name: bytes) -> bytes:
-    return sql.quote_name(name.decode("latin-1")).encode("latin-1")
+    return quote_name(name.decode("latin-1")).encode("latin-1")

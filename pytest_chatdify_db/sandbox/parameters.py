@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pytest_chatdify_db.sandbox.sql import Kind, Statement, quote_literal, quote_name
+from pytest_chatdify_db.sandbox.lexer import quote_literal, quote_name
+from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).

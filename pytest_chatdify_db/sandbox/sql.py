@@ -1,18 +1,19 @@
 """What a statement does to transactions and to the session, read from its text without executing it.
 
 The rule: recognise what the sandbox must answer or undo by itself, and leave everything else, wrong SQL included, to
-the server. Texts are bytes seen as Latin-1, which keeps every offset and every byte of an ASCII-compatible encoding.
+the server.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
+
+from pytest_chatdify_db.sandbox.lexer import NAME, SPACE, Token, bare, called, split, tokens
 
 
 class Kind(Enum):
@@ -95,33 +96,6 @@ _BLIND: Final = SIGNALS | {
 EXITS: Final = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PREPARE_TRANSACTION})
 
 
-class Token(NamedTuple):
-    """A word, quoted name, literal or symbol, and where it stands."""
-
-    text: str
-    start: int
-    end: int
-
-    @property
-    def word(self) -> str:
-        """The token in the form keywords are compared in."""
-        return self.text.lower()
-
-    @property
-    def name(self) -> str:
-        """The token as an identifier: folded to lower case, or unquoted."""
-        return self.text[1:-1].replace('""', '"') if self.text.startswith('"') else self.text.lower()
-
-    @property
-    def literal(self) -> str:
-        """The token as a string constant without its quotes."""
-        body = self.text.lstrip("eEnNuU&")
-        if not body.startswith("'"):
-            return self.text
-        plain = body[1:-1].replace("''", "'")
-        return _ESCAPE.sub(_unescaped, plain) if self.text[0] in "eE" else plain
-
-
 @dataclass(frozen=True)
 class Modes:
     """The transaction modes of BEGIN, SET TRANSACTION and their kin; None where a mode is not given."""
@@ -160,7 +134,7 @@ class Statement:
     @cached_property
     def calls(self) -> frozenset[str]:
         """The names that an opening parenthesis follows: every function it calls directly, and some more."""
-        return frozenset(match.lower() for match in _CALL.findall(self.text))
+        return called(self.text)
 
     @cached_property
     def returns_rows(self) -> bool:
@@ -175,78 +149,19 @@ class Statement:
         return self.kind not in CONTROL and self.kind not in _BLIND
 
 
-_SPACE = r"[ \t\n\r\f\v]+"
-_NAME = r"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
-_TOKEN = re.compile(
-    rf"""
-    (?P<space>{_SPACE}|--[^\r\n]*)
-  | (?P<comment>/\*)
-  | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
-  | (?P<escape>[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+(?:'|\Z|\\\Z))
-  | (?P<string>(?:[bBxXnN]|[uU]&)?'[^']*+(?:''[^']*+)*+(?:'|\Z))
-  | (?P<quoted>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*+(?:"|\Z))
-  | (?P<name>{_NAME})
-  | (?P<param>\$[0-9]+)
-  | (?P<number>[0-9][0-9A-Za-z_.]*)
-  | (?P<symbol>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
-#: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
-_CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({_NAME}+)\"?[ \t\n\r]*\(")
-_LEAD = re.compile(rf"(?:{_SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({_NAME})?", re.DOTALL)
+_LEAD = re.compile(rf"(?:{SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({NAME})?", re.DOTALL)
 _HARMLESS = re.compile(
-    rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{_NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
+    rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
 )
 _WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
-#: What may hold semicolons that end no statement: function bodies in SQL, and the actions of a rule.
-_COMPOUND = re.compile(r"\bbegin\s+atomic\b|\brule\b", re.IGNORECASE)
-#: As much of a text as holds no semicolon, dollar quote or comment. One call covers megabytes of literals.
-_RUN = re.compile(
-    r"""(?:
-        [^'"$;/\-0-9A-Za-z_\x80-\xff]++
-      | [0-9][0-9A-Za-z_.]*+
-      | [eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'
-      | '[^']*+(?:''[^']*+)*+'
-      | "[^"]*+(?:""[^"]*+)*+"
-      | (?![eE]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+
-      | --[^\r\n]*+
-      | -(?!-) | /(?!\*)
-      | \$[0-9]++
-    )*+""",
-    re.VERBOSE | re.DOTALL,
-)
-_NOISE = re.compile(
-    r"""[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'|'[^']*+(?:''[^']*+)*+'|"[^"]*+(?:""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
-    re.DOTALL,
-)
-_DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
-
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
 #: All that may stand in the statements that begin and end transactions. With any other word the server finds an error.
 _BEGIN_WORDS: Final = frozenset(
-    [
-        "begin",
-        "start",
-        "transaction",
-        "work",
-        "isolation",
-        "level",
-        "read",
-        "only",
-        "write",
-        "committed",
-        "uncommitted",
-        "repeatable",
-        "serializable",
-        "not",
-        "deferrable",
-    ]
+    {"begin", "start", "transaction", "work", "isolation", "level", "serializable", "repeatable", "read"}
+    | {"committed", "uncommitted", "only", "write", "not", "deferrable"}
 )
-_END_WORDS: Final = frozenset(["commit", "end", "rollback", "abort", "work", "transaction", "and", "no", "chain"])
+_END_WORDS: Final = frozenset({"commit", "end", "rollback", "abort", "work", "transaction", "and", "no", "chain"})
 
 #: Statements that end in what they name, or nest: they are read to their end. Of the others the head is enough.
 _SHORT: Final = frozenset(
@@ -263,18 +178,6 @@ _HEAD_LENGTH: Final = 10
 _CACHED_LENGTH: Final = 8_192
 
 
-def quote_name(name: str) -> str:
-    """Return *name* as a quoted identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(value: str) -> str:
-    """Return *value* as a string constant that reads the same whatever ``standard_conforming_strings`` says."""
-    if "\\" in value:
-        return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-    return "'" + value.replace("'", "''") + "'"
-
-
 def parse(sql: bytes) -> tuple[Statement, ...]:
     """Return the statements of a query text; none for a text of white space and comments."""
     if len(sql) <= _CACHED_LENGTH:
@@ -284,105 +187,10 @@ def parse(sql: bytes) -> tuple[Statement, ...]:
 
 def _parse(sql: bytes) -> tuple[Statement, ...]:
     text = sql.decode("latin-1")
-    return tuple(filter(None, (_statement(part) for part in _split(text))))
+    return tuple(filter(None, (_statement(part) for part in split(text))))
 
 
 _parse_cached = lru_cache(maxsize=2_048)(_parse)
-
-
-# -- Lexing
-
-
-def _unescaped(escape: re.Match[str]) -> str:
-    short, long, byte, octal, letter = escape.groups()
-    if short or long:
-        return chr(int(short or long, 16)).encode("utf-8", "replace").decode("latin-1")
-    if byte or octal:
-        return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
-    return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
-
-
-def tokens(text: str, start: int = 0) -> Iterator[Token]:
-    """Yield the tokens of *text* from *start*, white space and comments left out.
-
-    Block comments nest, and a dollar-quoted string is one token (PostgreSQL 18, sections 4.1.2.4 and 4.1.5).
-    """
-    position, end = start, len(text)
-    while position < end:
-        found = _TOKEN.match(text, position)
-        assert found is not None  # the last alternative takes any character
-        stop, group = found.end(), found.lastgroup
-        if group == "comment":
-            stop = _comment_end(text, stop)
-        elif group == "dollar":
-            close = text.find(found.group(), stop)
-            stop = end if close < 0 else close + len(found.group())
-        if group not in {"space", "comment"}:
-            yield Token(text[position:stop], position, stop)
-        position = stop
-
-
-def _comment_end(text: str, position: int) -> int:
-    depth = 1
-    while depth:
-        edge = _COMMENT_EDGE.search(text, position)
-        if edge is None:
-            return len(text)
-        depth += 1 if edge.group() == "/*" else -1
-        position = edge.end()
-    return position
-
-
-def _split(text: str) -> Iterator[str]:
-    if ";" not in text:
-        yield text
-        return
-    ends = _ends_compound(text) if _COMPOUND.search(text) else _ends(text)
-    start = 0
-    for end in ends:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
-
-
-def _ends(text: str) -> Iterator[int]:
-    """Yield the offset of each semicolon that ends a statement."""
-    position, end = 0, len(text)
-    while position < end:
-        run = _RUN.match(text, position)
-        assert run is not None  # it may be empty
-        position = run.end()
-        symbol = text[position : position + 1]
-        if symbol == ";":
-            yield position
-            position += 1
-        elif symbol == "/":
-            position = _comment_end(text, position + 2)
-        elif symbol == "$" and (dollar := _DOLLAR.match(text, position)):
-            close = text.find(dollar.group(), dollar.end())
-            position = end if close < 0 else close + len(dollar.group())
-        elif symbol in {"'", '"'} or (symbol in {"e", "E"} and text[position + 1 : position + 2] == "'"):
-            return  # not terminated: the server will say so
-        else:
-            position += 1
-
-
-def _ends_compound(text: str) -> Iterator[int]:
-    """Do the same for a text in which parentheses or BEGIN ATOMIC ... END may hold semicolons (RULE, FUNCTION)."""
-    depth = body = 0
-    previous = ""
-    for token in tokens(text):
-        word = token.word
-        if word in {"(", ")"}:
-            depth += 1 if word == "(" else -1
-        elif word == ";" and depth <= 0 and not body:
-            yield token.start
-            depth = 0
-        elif (word == "atomic" and previous == "begin") or (body and word == "case"):
-            body += 1
-        elif body and word == "end":
-            body -= 1
-        previous = word
 
 
 # -- Classification
@@ -409,12 +217,7 @@ def _statement(text: str) -> Statement | None:
 def _select_writes(text: str) -> bool:
     if _WRITING_WORDS.search(text) is None:
         return False
-    return _WRITING_WORDS.search(_ROW_LOCK.sub("", _bare(text))) is not None
-
-
-def _bare(text: str) -> str:
-    """Return *text* without its literals, quoted names and comments."""
-    return _NOISE.sub(" ", text)
+    return _WRITING_WORDS.search(_ROW_LOCK.sub("", bare(text))) is not None
 
 
 def _modes(words: list[str]) -> Modes:

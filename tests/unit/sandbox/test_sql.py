@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox import lexer, sql
 from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
 
 K = Kind
@@ -148,12 +148,12 @@ _PIECES = st.sampled_from(
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(_PIECES, max_size=25).map("".join).filter(lambda text: sql._COMPOUND.search(text) is None))
+@given(st.lists(_PIECES, max_size=25).map("".join).filter(lambda text: not lexer.is_compound(text)))
 def test_both_ways_to_split_agree(text: str) -> None:
     """The fast one finds the semicolons that the tokens show."""
-    slow = [token.start for token in sql.tokens(text) if token.text == ";"]
+    slow = [token.start for token in lexer.tokens(text) if token.text == ";"]
 
-    assert list(sql._ends(text)) == slow
+    assert list(lexer.ends(text)) == slow
 
 
 @settings(max_examples=300, deadline=None)
@@ -190,6 +190,6 @@ def test_calls_are_found_in_a_long_literal() -> None:
 
 def test_names_and_literals_are_quoted() -> None:
     """So that they read the same whatever they hold."""
-    assert sql.quote_name('a"b') == '"a""b"'
-    assert sql.quote_literal("it's") == "'it''s'"
-    assert sql.quote_literal("a\\b'") == " E'a\\\\b'''"
+    assert lexer.quote_name('a"b') == '"a""b"'
+    assert lexer.quote_literal("it's") == "'it''s'"
+    assert lexer.quote_literal("a\\b'") == " E'a\\\\b'''"

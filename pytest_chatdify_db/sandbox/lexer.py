@@ -1,0 +1,201 @@
+"""Cutting a query text into statements and tokens, as PostgreSQL's own lexer does (section 4.1 of the manual).
+
+The rule: texts are bytes seen as Latin-1, which keeps every offset and every byte of an ASCII-compatible encoding; and
+megabytes of literals are passed over by one regular expression, not token by token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SPACE = r"[ \t\n\r\f\v]+"
+NAME = r"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
+_TOKEN = re.compile(
+    rf"""
+    (?P<space>{SPACE}|--[^\r\n]*)
+  | (?P<comment>/\*)
+  | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
+  | (?P<escape>[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+(?:'|\Z|\\\Z))
+  | (?P<string>(?:[bBxXnN]|[uU]&)?'[^']*+(?:''[^']*+)*+(?:'|\Z))
+  | (?P<quoted>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*+(?:"|\Z))
+  | (?P<name>{NAME})
+  | (?P<param>\$[0-9]+)
+  | (?P<number>[0-9][0-9A-Za-z_.]*)
+  | (?P<symbol>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+#: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
+_CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({NAME}+)\"?[ \t\n\r]*\(")
+#: What may hold semicolons that end no statement: function bodies in SQL, and the actions of a rule.
+_COMPOUND = re.compile(r"\bbegin\s+atomic\b|\brule\b", re.IGNORECASE)
+#: As much of a text as holds no semicolon, dollar quote or comment. One call covers megabytes of literals.
+_RUN = re.compile(
+    r"""(?:
+        [^'"$;/\-0-9A-Za-z_\x80-\xff]++
+      | [0-9][0-9A-Za-z_.]*+
+      | [eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'
+      | '[^']*+(?:''[^']*+)*+'
+      | "[^"]*+(?:""[^"]*+)*+"
+      | (?![eE]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+
+      | --[^\r\n]*+
+      | -(?!-) | /(?!\*)
+      | \$[0-9]++
+    )*+""",
+    re.VERBOSE | re.DOTALL,
+)
+_NOISE = re.compile(
+    r"""[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'|'[^']*+(?:''[^']*+)*+'|"[^"]*+(?:""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
+    re.DOTALL,
+)
+_DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
+
+
+class Token(NamedTuple):
+    """A word, quoted name, literal or symbol, and where it stands."""
+
+    text: str
+    start: int
+    end: int
+
+    @property
+    def word(self) -> str:
+        """The token in the form keywords are compared in."""
+        return self.text.lower()
+
+    @property
+    def name(self) -> str:
+        """The token as an identifier: folded to lower case, or unquoted."""
+        return self.text[1:-1].replace('""', '"') if self.text.startswith('"') else self.text.lower()
+
+    @property
+    def literal(self) -> str:
+        """The token as a string constant without its quotes."""
+        body = self.text.lstrip("eEnNuU&")
+        if not body.startswith("'"):
+            return self.text
+        plain = body[1:-1].replace("''", "'")
+        return _ESCAPE.sub(_unescaped, plain) if self.text[0] in "eE" else plain
+
+
+def tokens(text: str, start: int = 0) -> Iterator[Token]:
+    """Yield the tokens of *text* from *start*, white space and comments left out.
+
+    Block comments nest, and a dollar-quoted string is one token (PostgreSQL 18, sections 4.1.2.4 and 4.1.5).
+    """
+    position, end = start, len(text)
+    while position < end:
+        found = _TOKEN.match(text, position)
+        assert found is not None  # the last alternative takes any character
+        stop, group = found.end(), found.lastgroup
+        if group == "comment":
+            stop = _comment_end(text, stop)
+        elif group == "dollar":
+            close = text.find(found.group(), stop)
+            stop = end if close < 0 else close + len(found.group())
+        if group not in {"space", "comment"}:
+            yield Token(text[position:stop], position, stop)
+        position = stop
+
+
+def _comment_end(text: str, position: int) -> int:
+    depth = 1
+    while depth:
+        edge = _COMMENT_EDGE.search(text, position)
+        if edge is None:
+            return len(text)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position
+
+
+def split(text: str) -> Iterator[str]:
+    """Yield the statements of *text* without their semicolons, white space and comments included."""
+    if ";" not in text:
+        yield text
+        return
+    start = 0
+    for end in _ends_compound(text) if is_compound(text) else ends(text):
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
+
+
+def is_compound(text: str) -> bool:
+    """Return whether *text* may have semicolons that end no statement."""
+    return _COMPOUND.search(text) is not None
+
+
+def ends(text: str) -> Iterator[int]:
+    """Yield the offset of each semicolon that ends a statement."""
+    position, end = 0, len(text)
+    while position < end:
+        run = _RUN.match(text, position)
+        assert run is not None  # it may be empty
+        position = run.end()
+        symbol = text[position : position + 1]
+        if symbol == ";":
+            yield position
+            position += 1
+        elif symbol == "/":
+            position = _comment_end(text, position + 2)
+        elif symbol == "$" and (dollar := _DOLLAR.match(text, position)):
+            close = text.find(dollar.group(), dollar.end())
+            position = end if close < 0 else close + len(dollar.group())
+        elif symbol in {"'", '"'} or (symbol in {"e", "E"} and text[position + 1 : position + 2] == "'"):
+            return  # not terminated: the server will say so
+        else:
+            position += 1
+
+
+def _ends_compound(text: str) -> Iterator[int]:
+    """Do the same for a text in which parentheses or BEGIN ATOMIC ... END may hold semicolons (RULE, FUNCTION)."""
+    depth = body = 0
+    previous = ""
+    for token in tokens(text):
+        word = token.word
+        if word in {"(", ")"}:
+            depth += 1 if word == "(" else -1
+        elif word == ";" and depth <= 0 and not body:
+            yield token.start
+            depth = 0
+        elif (word == "atomic" and previous == "begin") or (body and word == "case"):
+            body += 1
+        elif body and word == "end":
+            body -= 1
+        previous = word
+
+
+def called(text: str) -> frozenset[str]:
+    """Return the names that an opening parenthesis follows: every function called directly, and some more."""
+    return frozenset(match.lower() for match in _CALL.findall(text))
+
+
+def bare(text: str) -> str:
+    """Return *text* without its literals, quoted names and comments."""
+    return _NOISE.sub(" ", text)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    short, long, byte, octal, letter = escape.groups()
+    if short or long:
+        return chr(int(short or long, 16)).encode("utf-8", "replace").decode("latin-1")
+    if byte or octal:
+        return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
+    return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
+
+
+def quote_name(name: str) -> str:
+    """Return *name* as a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(value: str) -> str:
+    """Return *value* as a string constant that reads the same whatever ``standard_conforming_strings`` says."""
+    if "\\" in value:
+        return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return "'" + value.replace("'", "''") + "'"
