@@ -22,8 +22,8 @@ OWN = (
                 "C": "40001",
                 "M": "this test's connections have got into each other's way: a rollback could not be done",
                 "D": "connection 1 rolled back what it had written, but connection 2 had written since. All"
-                " connections of a test share one transaction, in which the one cannot be undone without the other. What"
-                " this statement would read is not what PostgreSQL would show.",
+                " connections of a test share one transaction, in which the one cannot be undone without the other."
+                " What this statement would read is not what PostgreSQL would show.",
                 "H": f"Let the one end its transaction before the other writes. {OWN}",
             },
         ),
