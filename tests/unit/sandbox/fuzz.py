@@ -107,6 +107,8 @@ class PlayedServer:
         elif kind == b"B":
             portal, at = wire.cstring(body)
             self._portals[portal] = self._statements.get(wire.cstring(body, at)[0], b"")
+        elif kind == b"C":
+            (self._portals if body[:1] == b"P" else self._statements).pop(body[1:-1], None)
         elif kind == b"E" and self._portals.get(wire.cstring(body)[0]) == b"copy t from stdin":
             self._copies = b"E"
             return wire.message(b"G", bytes(3))
