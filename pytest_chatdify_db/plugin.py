@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_chatdify_db import entry, guards, lifetimes, markers, options, reporting, state, xdist
+from pytest_chatdify_db import doctor, entry, guards, lifetimes, markers, options, reporting, state, xdist
 from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
 from pytest_chatdify_db.fixtures.database import (
     _chatdify_db_metadatas as _chatdify_db_metadatas,
@@ -48,6 +48,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     """Add the options."""
     entry.refuse_ineffective_block(pluginmanager)
     options.add(parser)
+    doctor.add_option(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Examine the database instead of running tests, if that was asked for."""
+    return doctor.main(config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

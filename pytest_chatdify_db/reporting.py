@@ -51,7 +51,7 @@ def header(options: Options) -> str:
     for setting in SETTINGS:
         source = options.source(setting.name)
         if setting.name in always or source != "default":
-            shown.append(f"{setting.name}={_value(options, setting.name)} ({source})")
+            shown.append(f"{setting.name}={value_of(options, setting.name)} ({source})")
     return "chatdify-db: " + ", ".join(shown)
 
 
@@ -67,10 +67,13 @@ def merged(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _value(options: Options, name: str) -> str:
+def value_of(options: Options, name: str) -> str:
+    """Return the value of the option *name* as it may be shown: without a password, empty if there is none."""
     value = getattr(options, name)
     if name == "server" and options.server_url is not None:
         return str(Address.from_url(options.server_url))
+    if value is None:
+        return ""
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

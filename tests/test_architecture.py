@@ -41,7 +41,7 @@ _PLUGIN: Final = {
     "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
-        *(f"{_P}.{name}" for name in ("guards", "lifetimes")),
+        *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes")),
         f"{_P}.fixtures",
         f"{_P}.fixtures.*",
     ),
