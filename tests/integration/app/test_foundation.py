@@ -3,17 +3,22 @@
 # ruff: noqa: B008, FAST002 - the documented form of a dependency
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from celery import Celery  # type: ignore[import-untyped]
 from fastapi import Depends, FastAPI
-from sqlalchemy import func, inspect, select
+from sqlalchemy import MetaData, Table, func, inspect, select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, MappedAsDataclass, mapped_column
 
+import app.db
 from app import config
 from app.db import (
     async_engine,
@@ -33,6 +38,30 @@ def names() -> list[str]:
     """Return the names in the documented table, as another session sees them."""
     with get_sync_session() as session:
         return list(session.scalars(select(MyModel.name).order_by(MyModel.id)))
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("base", "Base"),
+        ("session", "async_engine sync_engine get_session get_sync_session"),
+        ("utils", "create_tables create_tables_async"),
+    ],
+)
+def test_architecture(module: str, names: str) -> None:
+    """ "organized into the following modules: base.py ... session.py ... utils.py ... __init__.py - Clean import"."""
+    home = importlib.import_module(f"app.db.{module}")
+
+    for name in names.split():
+        assert getattr(app.db, name) is getattr(home, name)
+        assert name in app.db.__all__
+
+
+def test_automatic_dataclass_generation() -> None:
+    """ "SQLAlchemy 2.x with ... automatic dataclass generation": "Core Base class with MappedAsDataclass"."""
+    assert issubclass(app.db.Base, MappedAsDataclass)
+    assert dataclasses.is_dataclass(MyModel)
+    assert [field.name for field in dataclasses.fields(MyModel) if field.init] == ["name"]
 
 
 @pytest.mark.usefixtures("tables")
@@ -165,22 +194,71 @@ def test_legacy_imports_still_work() -> None:
     assert get_db is get_session
 
 
-@pytest.mark.parametrize(
-    ("name", "default"),
-    [
-        ("DB_POOL_SIZE", 10),
-        ("DB_MAX_OVERFLOW", 20),
-        ("DB_POOL_TIMEOUT", 30),
-        ("DB_POOL_RECYCLE", 1800),
-        ("DB_POOL_PRE_PING", True),
-    ],
-)
-def test_configuration(monkeypatch: pytest.MonkeyPatch, name: str, default: object) -> None:
-    """ "Database configuration is managed through environment variables in app.config", with these defaults."""
-    monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("tables")
+def test_existing_sqlmodel_code() -> None:
+    """ "maintains backward compatibility with existing SQLModel code": the page's model before its migration works."""
+    from sqlmodel import Field, SQLModel
+
+    class Before(SQLModel):
+        metadata = MetaData()
+
+    class OldModel(Before, table=True):
+        __tablename__ = "my_table"
+
+        id: int | None = Field(default=None, primary_key=True)
+        name: str
+
+    with get_sync_session() as session:
+        session.add(OldModel(name="before"))
+
+    assert names() == ["before"]
+
+
+def test_model_migration_example() -> None:
+    """ "Before (SQLModel)" and "After (SQLAlchemy 2)" are one table: same columns, same key."""
+    from sqlmodel import Field, SQLModel
+
+    class Before(SQLModel):
+        metadata = MetaData()
+
+    class BeforeMigration(Before, table=True):
+        id: int | None = Field(default=None, primary_key=True)
+        name: str
+
+    def shape(table: Table) -> dict[str, tuple[bool, bool]]:
+        return {column.name: (bool(column.nullable), column.primary_key) for column in table.columns}
+
+    assert shape(Before.metadata.tables["beforemigration"]) == shape(MyModel.metadata.tables["my_table"])
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let settings be read anew, and once more after the test."""
+    config.get_settings.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
     config.get_settings.cache_clear()
 
+
+@pytest.mark.parametrize(
+    ("name", "default", "text", "value"),
+    [
+        ("DB_POOL_SIZE", 10, "3", 3),
+        ("DB_MAX_OVERFLOW", 20, "4", 4),
+        ("DB_POOL_TIMEOUT", 30, "1.5", 1.5),
+        ("DB_POOL_RECYCLE", 1800, "60", 60),
+        ("DB_POOL_PRE_PING", True, "false", False),
+    ],
+)
+def test_configuration(settings: pytest.MonkeyPatch, name: str, default: object, text: str, value: object) -> None:
+    """ "Database configuration is managed through environment variables in app.config", with these defaults."""
+    settings.delenv(name, raising=False)
     assert getattr(config, name) == default
+
+    settings.setenv(name, text)
+    config.get_settings.cache_clear()
+
+    assert getattr(config, name) == value
 
 
 @pytest.mark.asyncio
@@ -199,6 +277,38 @@ def test_debugging(caplog: pytest.LogCaptureFixture) -> None:
         session.scalar(select(func.count()).select_from(MyModel))
 
     assert "SELECT count(*)" in caplog.text
+
+
+def test_a_table_without_a_name() -> None:
+    """ "Table has no __tablename__": SQLAlchemy 2 requires explicit __tablename__ attribute", and says so."""
+    with pytest.raises(InvalidRequestError, match="__tablename__"):
+
+        class Nameless(Model):
+            id: Mapped[int] = mapped_column(primary_key=True, init=False)
+
+
+@pytest.mark.usefixtures("tables")
+def test_transactions_by_hand() -> None:
+    """ "don't manually commit/rollback unless needed": where it is needed, it may be done."""
+    with get_sync_session() as session:
+        session.add(MyModel("kept"))
+        session.commit()
+        session.add(MyModel("undone"))
+        session.rollback()
+        session.add(MyModel("last"))
+
+    assert names() == ["kept", "last"]
+
+
+def test_import_errors() -> None:
+    """ "Import errors: Use from app.db import ...": every name of the page is there, and "import *" gives them."""
+    documented = (
+        "Base get_session get_sync_session create_tables create_tables_async async_engine sync_engine"
+    ).split()
+    imported: dict[str, object] = {}
+    exec("from app.db import *", imported)
+
+    assert imported.keys() >= set(documented)
 
 
 def _scope() -> Any:
