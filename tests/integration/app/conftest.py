@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,15 @@ def _serving(app: Any, options: dict[str, Any]) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_loop_beside_the_tests_own() -> None:
+    """Say that the main thread has no event loop.
+
+    pytest-asyncio 1.0 asks for one before each async test; Python 3.11 then makes it, and nobody closes it.
+    """
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture
