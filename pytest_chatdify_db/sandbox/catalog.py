@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.sandbox.sql import Statement
 
-#: Yields rows (sort, name): "deferrable" or "deferred" constraints, and functions of the schema that are not
-#: immutable or stable. There is no SET CONSTRAINTS ... DEFAULT, and ALL DEFERRED would also defer those that are
-#: INITIALLY IMMEDIATE: hence the list.
+#: Yields rows (sort, name, tables): "deferrable" or "deferred" constraints with the names of the tables whose changes
+#: they check, and functions of the schema that are not immutable or stable. There is no SET CONSTRAINTS ... DEFAULT,
+#: and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list.
 QUERY: Final = """
 SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.conname)
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.conname),
+       (SELECT pg_catalog.string_agg(r.relname, E'\\t')
+          FROM pg_catalog.pg_class r WHERE r.oid IN (c.conrelid, c.confrelid))
   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
  WHERE c.condeferrable
  UNION
-SELECT 'function', p.proname
+SELECT 'function', p.proname, ''
   FROM pg_catalog.pg_proc p
  WHERE p.provolatile = 'v' AND p.oid >= 16384
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
@@ -49,27 +52,39 @@ class Catalog:
         has_deferrable: Whether any constraint may be checked at COMMIT.
         deferred: The constraints that are unless told otherwise, quoted and with their schema.
         writing: The names of functions that a SELECT may write with.
+        tables: The tables that each deferrable constraint checks, by its name.
     """
 
     has_deferrable: bool = False
     deferred: tuple[str, ...] = ()
     writing: frozenset[str] = _WRITING
+    tables: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: list[list[str | None]]) -> Catalog:
         """Read the rows of ``QUERY``."""
-        found = [(sort, name) for sort, name in rows if sort and name]
+        found = [(sort, name, tables or "") for sort, name, tables in rows if sort and name]
+        constraints = [row for row in found if row[0] != "function"]
         return cls(
-            has_deferrable=any(sort.startswith("defer") for sort, _ in found),
-            deferred=tuple(name for sort, name in found if sort == "deferred"),
-            writing=_WRITING | {name for sort, name in found if sort == "function"},
+            has_deferrable=bool(constraints),
+            deferred=tuple(name for sort, name, _ in constraints if sort == "deferred"),
+            writing=_WRITING | {name for sort, name, _ in found if sort == "function"},
+            tables={name: frozenset(tables.split("\t")) for _, name, tables in constraints},
         )
 
-    @property
-    def check(self) -> str:
-        """The SQL that checks what waits for COMMIT and has it wait again."""
-        again = f";SET CONSTRAINTS {','.join(self.deferred)} DEFERRED" if self.deferred else ""
-        return "SET CONSTRAINTS ALL IMMEDIATE" + again
+    def on(self, tables: frozenset[str]) -> list[str]:
+        """Return the deferrable constraints that check changes of *tables*."""
+        return [name for name, checked in self.tables.items() if checked & tables]
+
+    def check(self, constraints: Sequence[str] | None = None) -> str:
+        """Return the SQL that checks what waits for COMMIT and has it wait again.
+
+        Args:
+            constraints: Which ones; default all.
+        """
+        names = ",".join(constraints) if constraints is not None else "ALL"
+        again = [name for name in self.deferred if constraints is None or name in constraints]
+        return f"SET CONSTRAINTS {names} IMMEDIATE" + (f";SET CONSTRAINTS {','.join(again)} DEFERRED" if again else "")
 
 
 def defines(statement: Statement) -> bool:

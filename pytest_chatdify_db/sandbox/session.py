@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import catalog, names, parameters, refusals, signals, temporary
+from pytest_chatdify_db.sandbox import catalog, dirty, names, parameters, refusals, signals, temporary
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
@@ -169,6 +169,7 @@ class SharedSession:
         for statement in statements:
             if statement.kind in _WRITES or not self.catalog.writing.isdisjoint(statement.calls):
                 self.history.wrote(client.number)
+                self.begin(client).tables |= dirty.written_by(statement)
                 self.dirty_reads.wrote(client, statement)
             elif (named := _NAMED.get(statement.kind)) is not None:
                 named(self, client, statement)
@@ -295,27 +296,47 @@ class SharedSession:
         )
 
     def _check_constraints(self, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
-        """Check what waits for COMMIT; return the server's error, if it has one."""
-        others_pending = any(
-            other.transaction is not None
-            and other.number != transaction.owner
-            and self._has_deferred(other.transaction)
+        """Check what waits for COMMIT; return the server's error, if it has one.
+
+        The server checks all that waits, and does not say whose it was. While another client is in the middle of
+        writing, only what this one's tables need is checked, and an error about a table that both have written to is
+        left for the other's COMMIT.
+        """
+        others = [
+            other.transaction
             for other in self.clients.values()
-        )
+            if other.transaction is not None
+            and other.transaction is not transaction
+            and self._has_deferred(other.transaction)
+        ]
+        if not others:
+            reply = yield from self._try_constraints(self.catalog.check())
+            return reply.error
+        contested = frozenset[str]().union(*(other.tables for other in others))
+        waiting = self.catalog.on(transaction.tables)
+        while waiting:
+            reply = yield from self._try_constraints(self.catalog.check(waiting))
+            if reply.error is None or reply.fields.get("t") not in contested:
+                return reply.error
+            failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"
+            left = [name for name in waiting if name.replace('"', "") != failed]
+            if left == waiting:
+                return None
+            waiting = left
+        return None
+
+    def _try_constraints(self, sql: str) -> Generator[Exchange, None, Reply]:
         guard = self.history.guard()
         exchange = Exchange()
         controls = []
         if before := self.history.take_sql():
             controls.append(exchange.ask(wire.query(before), Reply()))
-        reply = exchange.ask(wire.query(self.catalog.check), Reply())
+        reply = exchange.ask(wire.query(sql), Reply())
         yield exchange
         self._must_succeed(controls)
-        if reply.error is None:
-            return None
-        self.history.return_to(guard)
-        # The server checks all that waits, and does not say whose it was. With another writer in the middle of its
-        # transaction the error may be about that one's rows; it will come up again at that one's COMMIT.
-        return None if others_pending else reply.error
+        if reply.error is not None:
+            self.history.return_to(guard)
+        return reply
 
     def _fail_transaction(self, client: Client) -> None:
         transaction = client.transaction

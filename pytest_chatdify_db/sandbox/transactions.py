@@ -78,6 +78,7 @@ class Transaction:
         executes: Whether a statement has been executed in it.
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
+        tables: The tables that its statements name as what they change.
         made_tables: Temporary tables it has made that its COMMIT changes.
         levels: Where the client may return to, outermost first.
     """
@@ -91,6 +92,7 @@ class Transaction:
     executes: bool = False
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
+    tables: frozenset[str] = frozenset()
     made_tables: list[str] = field(default_factory=list)
     levels: list[Level] = field(default_factory=lambda: [Level()])
 
