@@ -22,10 +22,11 @@ if TYPE_CHECKING:
         StrayWriteWarning,
     )
     from pytest_chatdify_db.fixtures.celery import CeleryEager
+    from pytest_chatdify_db.fixtures.concurrency import Concurrency
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
-    from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
     from pytest_chatdify_db.fixtures.live_server import LiveServer, RunningServer
+    from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
     from pytest_chatdify_db.fixtures.queries import CountQueries
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
@@ -36,6 +37,7 @@ __all__ = [
     "CeleryEager",
     "ChatdifyDBError",
     "ChatdifyDBWarning",
+    "Concurrency",
     "CountQueries",
     "Database",
     "DirtyReadWarning",
@@ -55,6 +57,7 @@ _HOMES = {
     "CeleryEager": "fixtures.celery",
     "ChatdifyDBError": "errors",
     "ChatdifyDBWarning": "findings",
+    "Concurrency": "fixtures.concurrency",
     "CountQueries": "fixtures.queries",
     "Database": "fixtures.database",
     "DirtyReadWarning": "findings",

@@ -288,6 +288,15 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def needs_own_database(cls, test: str, fixture: str) -> Self:
+        """Say that there is one session behind all clients of the test."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture {fixture!r}, but has no database of its own.",
+            cause="all its clients share one transaction, in which nothing waits and nothing is committed",
+            fixes=['mark the test, class or module with @pytest.mark.chatdify_db(isolation="database")'],
+        )
+
+    @classmethod
     def no_async_plugin(cls, test: str) -> Self:
         """Say that no plugin runs the test's coroutine."""
         return cls.compose(

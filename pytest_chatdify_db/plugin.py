@@ -12,6 +12,7 @@ import pytest
 
 from pytest_chatdify_db import doctor, entry, guards, lifetimes, markers, options, reporting, state, xdist
 from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
+from pytest_chatdify_db.fixtures.concurrency import chatdify_db_concurrency as chatdify_db_concurrency
 from pytest_chatdify_db.fixtures.database import (
     _chatdify_db_metadatas as _chatdify_db_metadatas,
 )
