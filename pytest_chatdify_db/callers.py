@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
 from pytest_chatdify_db.statements import Line
@@ -32,6 +32,7 @@ class Callers:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._shown: dict[str, str | None] = {}
+        self._lines: dict[tuple[CodeType, int], Line] = {}
         self._skipped = (
             "<",
             _PLUGIN,
@@ -44,14 +45,21 @@ class Callers:
         Args:
             depth: How many frames above this one to begin at.
         """
+        # Called for every statement: a loop without a generator, and no line made twice.
         shown = self._shown
-        for frame in _frames(sys._getframe(depth)):
-            code = frame.f_code
-            file = code.co_filename
-            path = shown[file] if file in shown else self._classify(file)
-            if path is not None:
-                return Line(path, frame.f_lineno, code.co_name)
-        return None
+        frame: FrameType | None = sys._getframe(depth)
+        greenlet: Any = None
+        while True:
+            while frame is not None:
+                file = frame.f_code.co_filename
+                path = shown[file] if file in shown else self._classify(file)
+                if path is not None:
+                    return self._line(path, frame)
+                frame = frame.f_back
+            greenlet = _current_greenlet() if greenlet is None else greenlet.parent
+            if greenlet is None or greenlet.parent is None:
+                return None
+            frame = greenlet.parent.gr_frame
 
     def stack(self, frame: FrameType | None, most: int) -> list[Line]:
         """Return at most *most* lines of the project that *frame*, of any thread, was called by, innermost first."""
@@ -79,22 +87,19 @@ class Callers:
             trace = trace.tb_next
         return found
 
+    def _line(self, path: str, frame: FrameType) -> Line:
+        place = frame.f_code, frame.f_lineno
+        line = self._lines.get(place)
+        if line is None:
+            line = self._lines[place] = Line(path, frame.f_lineno, frame.f_code.co_name)
+        return line
+
     def _classify(self, file: str) -> str | None:
         """Return how the path of *file* is shown, None for a file that is not of the project."""
         is_foreign = file.startswith((*self._skipped, *_layer_paths())) or any(part in file for part in _LIBRARIES)
         shown = None if is_foreign else _relative(file, self._root)
         self._shown[file] = shown
         return shown
-
-
-def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    greenlet: Any = None
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-        if frame is None:
-            greenlet = _current_greenlet() if greenlet is None else greenlet.parent
-            frame = None if greenlet is None or greenlet.parent is None else greenlet.parent.gr_frame
 
 
 def _current_greenlet() -> Any:

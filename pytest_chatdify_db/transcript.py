@@ -197,7 +197,7 @@ class Transcript:
             thread=threading.get_ident(),
         )
         self._note(statement)
-        if not statement.is_control:
+        if self._taps and not statement.is_control:
             with self._lock:
                 for tap in self._taps:
                     tap.append(statement)

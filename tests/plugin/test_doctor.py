@@ -42,7 +42,7 @@ def test_everything_works(project: Project) -> None:
 
 def test_something_is_broken(project: Project) -> None:
     """The step that failed says why and how to mend it, without a password; the exit code is 1."""
-    result = project.run("--chatdify-db-doctor", server="postgresql://me:secret@127.0.0.1:1/postgres", plugins="")
+    result = project.run("--chatdify-db-doctor", server="postgresql://me:pa55w0rd@127.0.0.1:1/postgres", plugins="")
 
     assert result.ret == 1
     result.stdout.fnmatch_lines(
@@ -55,4 +55,4 @@ def test_something_is_broken(project: Project) -> None:
             "result: this needs mending; no test that uses the database can run",
         ]
     )
-    assert "secret" not in result.stdout.str() + result.stderr.str()
+    assert "pa55w0rd" not in result.stdout.str() + result.stderr.str()
