@@ -6,9 +6,12 @@ Where it is missing they are not run: the header says once what is missing and w
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,6 +19,10 @@ from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.servers import engine
 
 _PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
+
+
+# Plugins of pytest that this one has to get along with.
+_PLUGINS = ("cov", "randomly", "repeat", "rerunfailures", "timeout")
 
 
 def program(name: str) -> str | None:
@@ -31,14 +38,30 @@ def _docker() -> str:
     return ""
 
 
+def _disk() -> str:
+    with TemporaryDirectory() as folder:
+        commands = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], ["umount", folder]
+        try:
+            results = [subprocess.run(command, capture_output=True, check=False) for command in commands]
+        except OSError as error:
+            return str(error)
+    return "" if not any(result.returncode for result in results) else "this user may not mount one"
+
+
 def _installed(name: str) -> Callable[[], str]:
     return lambda: "" if program(name) else "it is not installed"
+
+
+def _importable(module: str) -> Callable[[], str]:
+    return lambda: "" if find_spec(module) else "it is not installed"
 
 
 # What may be needed, and how to find out why it is not there.
 _NEEDS: dict[str, Callable[[], str]] = {
     "docker": _docker,
+    "small-disk": _disk,
     **{name: _installed(name) for name in ("initdb", "openssl", "pgbouncer", "redis-server")},
+    **{f"pytest-{name}": _importable(f"pytest_{name}") for name in _PLUGINS},
 }
 
 

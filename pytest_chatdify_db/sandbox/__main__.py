@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 from pytest_chatdify_db.postgres.address import Address
@@ -17,6 +19,10 @@ from pytest_chatdify_db.sandbox.host import Host
 def main(control_fd: int, listener_fd: int) -> int:
     """Serve clients on the socket *listener_fd* until the connection *control_fd* is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test run, which tears down through this process
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        # Each client takes a socket, and maybe one to the server.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=control_fd)
     listener = socket.socket(fileno=listener_fd)
     orders = _orders(control)

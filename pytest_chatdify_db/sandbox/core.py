@@ -203,6 +203,10 @@ class Core:
         """Return the client of that number, if it is connected."""
         return self.session.clients.get(number)
 
+    def owes(self, client: Client) -> bool:
+        """Return whether something that *client* has sent is still to be done on the shared session."""
+        return client.number in self._queued or self.served is client
+
     @property
     def have_timeouts(self) -> set[int]:
         """The numbers of clients whose statements or transactions may be ended by a timeout of their own."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
@@ -23,12 +24,22 @@ from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.session import Broken
+from pytest_chatdify_db.sandbox.spool import Spool
 
 _CHUNK: Final = 1 << 18
 #: Seconds between two looks whether the test run is still alive; its end normally shows on the control connection.
 _HEARTBEAT: Final = 1.0
 #: Seconds that the end of a test waits for a statement that still runs, before it has the server cancel it.
 _PATIENCE: Final = 2.0
+#: Seconds that a server may take to recover from the death of one of its processes, or else to answer at all.
+_RECOVERY: Final = 20.0
+_REVIVAL: Final = 2.0
+_MOMENT: Final = 0.5
+_WITHOUT_A_WORD: Final = "the server closed the connection without a word"
+#: SQLSTATE of a server that starts, recovers or stops.
+_CANNOT_CONNECT_NOW: Final = "57P03"
+#: Bytes for one socket that are held in memory; what is more goes to a file.
+_MOST_IN_MEMORY: Final = 8 << 20
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +50,14 @@ class Peer:
     out: bytearray
     received: Callable[[bytes], None]
     ended: Callable[[], None]
-    waits_to_write: bool = False
+    spool: Spool = field(default_factory=Spool)
+    has_hung_up: bool = False  # it sends no more, and may still read
+    events: int = 0  # what the selector looks for
+
+    @property
+    def has_output(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self.out) or len(self.spool) > 0
 
 
 @dataclass(slots=True)
@@ -120,26 +138,42 @@ class Host:
                 sock,
                 client.out,
                 lambda data: self._core.received(client, data),
-                lambda: self._client_ended(client),
+                lambda: self._client_hung_up(client),
             )
             self._clients[client.number] = client, peer
             self._watch(peer)
 
     def _watch(self, peer: Peer) -> None:
         peer.sock.setblocking(False)
-        self._selector.register(peer.sock, selectors.EVENT_READ, peer)
+        self._look_for(peer)
+
+    def _look_for(self, peer: Peer) -> None:
+        """Have the selector look for what can be done with the socket."""
+        reads = 0 if peer.has_hung_up else selectors.EVENT_READ
+        events = reads | (selectors.EVENT_WRITE if peer.has_output else 0)
+        if events == peer.events:
+            return
+        if not peer.events:
+            self._selector.register(peer.sock, events, peer)
+        elif events:
+            self._selector.modify(peer.sock, events, peer)
+        else:
+            self._selector.unregister(peer.sock)
+        peer.events = events
 
     def _unwatch(self, peer: Peer) -> None:
-        with contextlib.suppress(KeyError, ValueError):
+        if peer.events:
             self._selector.unregister(peer.sock)
+            peer.events = 0
+        peer.has_hung_up = True
+        peer.out.clear()
+        peer.spool.clear()
         peer.sock.close()
 
     def _read(self, peer: Peer) -> None:
-        while True:
+        while not peer.has_hung_up:
             try:
                 data = peer.sock.recv(_CHUNK)
-            except (BlockingIOError, InterruptedError):
-                return
             except OSError as error:
                 if _wants_more(error):
                     return
@@ -152,23 +186,34 @@ class Host:
                 return
 
     def _write(self, peer: Peer) -> None:
-        out = peer.out
-        while out:
-            try:
-                sent = peer.sock.send(out)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                if _wants_more(error):
-                    break
-                out.clear()
-                return  # its end will be read
-            del out[:sent]
-        if bool(out) != peer.waits_to_write:
-            peer.waits_to_write = bool(out)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.modify(peer.sock, events, peer)
+        out, spool = peer.out, peer.spool
+        try:
+            while peer.has_output:
+                if spool:
+                    spool.drop(peer.sock.send(spool.head(_CHUNK)))
+                else:
+                    del out[: peer.sock.send(out)]
+        except OSError as error:
+            if not _wants_more(error):
+                self._give_up(peer)
+        if len(out) > _MOST_IN_MEMORY:
+            self._put_aside(peer)
+        self._look_for(peer)
+
+    def _put_aside(self, peer: Peer) -> None:
+        try:
+            peer.spool.put(peer.out)
+            peer.out.clear()
+        except OSError:  # the disk is full: the connection breaks in the middle of its result
+            self._give_up(peer)
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _give_up(peer: Peer) -> None:
+        """Write nothing more: it is gone, and its end will be read."""
+        peer.out.clear()
+        peer.spool.clear()
 
     def _write_all(self) -> None:
         if self._shared.out:
@@ -179,17 +224,38 @@ class Host:
         for client, peer in list(self._clients.values()):
             if peer.out:
                 self._write(peer)
-            if client.stage is Stage.ENDED and not peer.out:
+            if client.stage is Stage.ENDED and not peer.has_output and not self._core.owes(client):
                 self._client_ended(client)
         if self._control.out:
             self._write(self._control)
 
+    def _client_hung_up(self, client: Client) -> None:
+        """Serve what the client has sent before it closed its side, as the server does; it may still read."""
+        _, peer = self._clients[client.number]
+        peer.has_hung_up = True
+        self._look_for(peer)
+        client.stage = Stage.ENDED
+
     def _client_ended(self, client: Client) -> None:
         _, peer = self._clients.pop(client.number, (client, None))
         if peer is not None:
-            self._unwatch(peer)
+            self._dismiss(peer)
             self._core.closed(client)
             self._core.run()
+
+    def _dismiss(self, peer: Peer) -> None:
+        """Close our side, and the socket when the client closes its own.
+
+        Were it closed at once, what the client sends meanwhile would be answered with a reset, and its driver would not
+        get to read why the connection has ended.
+        """
+        peer.received, peer.ended = lambda _: None, lambda: self._unwatch(peer)
+        try:
+            peer.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            peer.has_hung_up = True
+        if peer.has_hung_up:
+            self._unwatch(peer)
 
     # -- The server
 
@@ -214,14 +280,33 @@ class Host:
         self._unwatch(self._shared)
         self._shared.out.clear()
         fatal = self._core.backend.fatal_text
-        self._core.break_down(fatal or "the server closed the connection without a word")
+        self._core.break_down(fatal or _WITHOUT_A_WORD)
 
     def _renew(self) -> None:
-        """Open another session on the server in place of one that broke."""
+        """Open another session on the server in place of one that broke.
+
+        A server that lost a process ends all sessions and recovers; that it does so is worth waiting for.
+        """
         self._unwatch(self._shared)
-        self._backend, reported = self._connect()
+        began = time.monotonic()
+        while True:
+            try:
+                self._backend, reported = self._connect()
+                if self._core.broken != _WITHOUT_A_WORD or self._lasts(self._backend[0]):
+                    break
+                self._backend[0].close()
+            except (ConnectError, ServerError) as error:
+                recovers = isinstance(error, ServerError) and error.sqlstate == _CANNOT_CONNECT_NOW
+                if time.monotonic() - began > (_RECOVERY if recovers else _REVIVAL):
+                    raise
+                time.sleep(0.05)
         self._core.renew(reported)
         self._shared = self._watch_backend()
+
+    @staticmethod
+    def _lasts(sock: socket.socket) -> bool:
+        """Return whether a new session outlives the moment in which the server learns that it has lost a process."""
+        return not select.select([sock], [], [], _MOMENT)[0]
 
     # -- What the core needs
 
@@ -347,5 +432,7 @@ class Host:
 
 
 def _wants_more(error: OSError) -> bool:
-    """Return whether TLS only waits for the socket."""
+    """Return whether the socket, or TLS on it, only has to be waited for."""
+    if isinstance(error, BlockingIOError | InterruptedError):
+        return True
     return type(error).__name__ in {"SSLWantReadError", "SSLWantWriteError"}
