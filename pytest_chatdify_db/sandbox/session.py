@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import catalog, dirty, names, parameters, refusals, signals, temporary
+from pytest_chatdify_db.sandbox import catalog, constraints, dirty, names, parameters, refusals, signals, temporary
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
@@ -198,18 +198,35 @@ class SharedSession:
         if prepared is not None:
             self.closed(prepared)
 
-    def _read_catalog(self) -> Generator[Exchange, None, None]:
-        exchange = Exchange()
+    def has_deferred(self, transaction: Transaction) -> bool:
+        """Return whether a constraint may wait for the COMMIT of *transaction*."""
+        mark = transaction.levels[0].mark
+        return (
+            self.catalog.has_deferrable
+            and mark is not None
+            and mark.alive
+            and self.history.own_after(mark.position, transaction.owner)
+        )
+
+    def attempt(self, sql: str) -> Generator[Exchange, None, Reply]:
+        """Run *sql* for the sandbox itself; where it fails, nothing has happened."""
         guard = self.history.guard()
-        before = exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())
-        reply = exchange.ask(wire.query(catalog.QUERY), Reply())
+        exchange = Exchange()
+        controls = []
+        if before := self.history.take_sql():
+            controls.append(exchange.ask(wire.query(before), Reply()))
+        reply = exchange.ask(wire.query(sql), Reply())
         yield exchange
-        self._must_succeed([before])
+        self._must_succeed(controls)
         if reply.error is not None:
             self.history.return_to(guard)
-        else:
-            before_it, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
-            if new := [name for name in self.catalog.deferred if name not in before_it.deferred]:
+        return reply
+
+    def _read_catalog(self) -> Generator[Exchange, None, None]:
+        reply = yield from self.attempt(catalog.QUERY)
+        if reply.error is None:
+            before, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
+            if new := [name for name in self.catalog.deferred if name not in before.deferred]:
                 # A check has made ALL constraints immediate, those to come included.
                 self.history.sql.append(f"SET CONSTRAINTS {','.join(new)} DEFERRED")
         self._catalog_is_stale = False
@@ -241,8 +258,8 @@ class SharedSession:
         transaction = client.transaction
         if transaction is not None and not transaction.lost and self._catalog_is_stale:
             yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
-        if transaction is not None and not transaction.lost and self._has_deferred(transaction):
-            error = yield from self._check_constraints(transaction)
+        if transaction is not None and not transaction.lost and self.has_deferred(transaction):
+            error = yield from constraints.check(self, transaction)
             if error is not None:
                 if relay is not None:
                     relay.withdraw()
@@ -285,58 +302,6 @@ class SharedSession:
             self.history.sql += temporary.at_commit(client.temporary)
             self.history.wrote(client.number)
             client.temporary = {name: False for name, is_dropped in client.temporary.items() if not is_dropped}
-
-    def _has_deferred(self, transaction: Transaction) -> bool:
-        mark = transaction.levels[0].mark
-        return (
-            self.catalog.has_deferrable
-            and mark is not None
-            and mark.alive
-            and self.history.own_after(mark.position, transaction.owner)
-        )
-
-    def _check_constraints(self, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
-        """Check what waits for COMMIT; return the server's error, if it has one.
-
-        The server checks all that waits, and does not say whose it was. While another client is in the middle of
-        writing, only what this one's tables need is checked, and an error about a table that both have written to is
-        left for the other's COMMIT.
-        """
-        others = [
-            other.transaction
-            for other in self.clients.values()
-            if other.transaction is not None
-            and other.transaction is not transaction
-            and self._has_deferred(other.transaction)
-        ]
-        if not others:
-            reply = yield from self._try_constraints(self.catalog.check())
-            return reply.error
-        contested = frozenset[str]().union(*(other.tables for other in others))
-        waiting = self.catalog.on(transaction.tables)
-        while waiting:
-            reply = yield from self._try_constraints(self.catalog.check(waiting))
-            if reply.error is None or reply.fields.get("t") not in contested:
-                return reply.error
-            failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"
-            left = [name for name in waiting if name.replace('"', "") != failed]
-            if left == waiting:
-                return None
-            waiting = left
-        return None
-
-    def _try_constraints(self, sql: str) -> Generator[Exchange, None, Reply]:
-        guard = self.history.guard()
-        exchange = Exchange()
-        controls = []
-        if before := self.history.take_sql():
-            controls.append(exchange.ask(wire.query(before), Reply()))
-        reply = exchange.ask(wire.query(sql), Reply())
-        yield exchange
-        self._must_succeed(controls)
-        if reply.error is not None:
-            self.history.return_to(guard)
-        return reply
 
     def _fail_transaction(self, client: Client) -> None:
         transaction = client.transaction
