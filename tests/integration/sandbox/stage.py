@@ -126,14 +126,14 @@ def started() -> Iterator[Stage]:
 
 
 @contextmanager
-def running(behind: Address) -> Iterator[StagedSandbox]:
+def running(behind: Address, *, password: str = PASSWORD) -> Iterator[StagedSandbox]:
     """Give a sandbox in the database *behind*; no frame is pushed."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
-        handle = Sandbox.start(listener=listener, server=behind, user=USER, password=PASSWORD, database=DATABASE)
+        handle = Sandbox.start(listener=listener, server=behind, user=USER, password=password, database=DATABASE)
     try:
-        url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+        url = f"postgresql://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
         yield StagedSandbox(handle, url, Address.from_url(url), behind)
     finally:
         handle.stop()
