@@ -183,7 +183,9 @@ class Writers:
         _until(lambda: len(self.acknowledged()) >= goal)
 
     def _write(self, number: int) -> None:
-        with httpx.Client(base_url=self.site, timeout=START_SECONDS) as http:
+        # A connection for each request: uvicorn closes one after an unhandled error, and does not say so beforehand.
+        once = {"Connection": "close"}
+        with httpx.Client(base_url=self.site, timeout=START_SECONDS, headers=once) as http:
             while not self._over.is_set():
                 kind = "sync" if number % 2 else "async"
                 self.answers.append((number, http.post(f"/{kind}/{number}").status_code))
