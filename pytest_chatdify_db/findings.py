@@ -29,7 +29,7 @@ class DirtyReadWarning(ChatdifyDBWarning):
 
 
 class LeakWarning(ChatdifyDBWarning):
-    """A test has left a connection in a transaction."""
+    """A test has left a connection in a transaction, or something with it that no transaction ends."""
 
 
 class NPlusOneWarning(ChatdifyDBWarning):
@@ -64,6 +64,26 @@ class DirtyRead(Protocol):
         """The table."""
 
 
+class Leftover(Protocol):
+    """Something that a connection keeps and that no transaction ends."""
+
+    @property
+    def client(self) -> int:
+        """The number of the connection."""
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+
+    @property
+    def what(self) -> str:
+        """What it keeps: ``LISTEN orders``, ``advisory lock``, ``temporary table names``."""
+
+    @property
+    def sql(self) -> str:
+        """The statement that made it."""
+
+
 class Report(Protocol):
     """What the sandbox reports at the end of a test."""
 
@@ -74,6 +94,10 @@ class Report(Protocol):
     @property
     def dirty_reads(self) -> tuple[DirtyRead, ...]:
         """What was read before it was committed."""
+
+    @property
+    def leftovers(self) -> tuple[Leftover, ...]:
+        """What connections keep that no transaction ends."""
 
 
 class Witness(Protocol):
@@ -119,6 +143,8 @@ def findings(test: str, report: Report, options: Options, witness: Witness | Non
                 yield Finding("warn", _dirty_read(test, dirty, read, wrote), DirtyReadWarning)
     if options.leaks != "off" and report.clients_in_transaction:
         yield Finding(options.leaks, _leak(test, report.clients_in_transaction, witness), LeakWarning)
+    if options.leaks != "off" and report.leftovers:
+        yield Finding(options.leaks, _remains(test, report.leftovers, witness), LeakWarning)
 
 
 def loops(test: str, statements: Iterable[Statement], severity: Severity) -> Iterator[Finding]:
@@ -171,6 +197,25 @@ def _leak(test: str, clients: tuple[str, ...], witness: Witness | None) -> str:
             *(f"  - {client}{_begun(client, witness)}" for client in clients),
             "To fix this, either:",
             "  - close each session: with get_sync_session() as session, or Depends(get_session)",
+            "  - switch the check off: --chatdify-db-leaks=off",
+        ]
+    )
+
+
+def _remains(test: str, leftovers: tuple[Leftover, ...], witness: Witness | None) -> str:
+    lines = []
+    for each in leftovers:
+        statement = None if witness is None else witness.last(each.client, each.sql)
+        by = "" if statement is None else f", by {_by(statement)}"
+        lines += [f"  - {each.what}: {each.label}{by}", f"    {_line(each.sql)}"]
+    return "\n".join(
+        [
+            f"chatdify-db: {test} has left something with connections that go back to their pool; in production the "
+            "next one to use such a connection has it too.",
+            *lines,
+            "To fix this, either:",
+            "  - end it where it was begun: UNLISTEN, pg_advisory_unlock(), DROP TABLE",
+            "  - bind it to the transaction: pg_advisory_xact_lock(), CREATE TEMPORARY TABLE ... ON COMMIT DROP",
             "  - switch the check off: --chatdify-db-leaks=off",
         ]
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import parameters, refusals, service
+from pytest_chatdify_db.sandbox import leftovers, parameters, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
@@ -81,6 +81,7 @@ class Core:
         self._job: Job | None = None
         self._task: Task | None = None
         self._last_number = 0
+        self._listening: list[dict[int, frozenset[str]]] = []  # who listened to what when each frame began
 
     # -- Connections
 
@@ -319,6 +320,7 @@ class Core:
         """Open a frame."""
         yield from ()
         self.session.history.push(name)
+        self._listening.append(leftovers.listening(self.session.clients.values()))
         return {}
 
     def pop(self) -> Job:
@@ -326,8 +328,13 @@ class Core:
         wrote = self.session.history.wrote_in_frame
         left = yield from self.session.undo_frame()
         lost, self.after_loss = self.after_loss, ""
-        dirty = [asdict(read) for read in self.session.dirty_reads.take()]
-        return _report(wrote, [client.describe() for client in left], lost, dirty)
+        before = self._listening.pop() if self._listening else {}
+        remaining = [*self.session.left, *leftovers.new_channels(self.session.clients.values(), before)]
+        return {
+            **_report(wrote, [client.describe() for client in left], lost),
+            "dirty_reads": [asdict(read) for read in self.session.dirty_reads.take()],
+            "leftovers": [asdict(each) for each in remaining],
+        }
 
     def wrote(self) -> Job:
         """Tell whether anything was written in the innermost frame."""
@@ -358,8 +365,6 @@ class Core:
         return _report(changed, left)
 
 
-def _report(
-    wrote: bool, in_transaction: list[str], lost: str = "", dirty_reads: list[dict[str, Any]] | None = None
-) -> dict[str, Any]:
+def _report(wrote: bool, in_transaction: list[str], lost: str = "") -> dict[str, Any]:
     """Return what the test run is told at the end of a frame."""
-    return {"wrote": wrote, "in_transaction": in_transaction, "lost": lost, "dirty_reads": dirty_reads or []}
+    return {"wrote": wrote, "in_transaction": in_transaction, "lost": lost, "dirty_reads": [], "leftovers": []}

@@ -19,6 +19,7 @@ from typing import IO, Any, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.sandbox.dirty import DirtyRead
+from pytest_chatdify_db.sandbox.leftovers import Leftover
 from pytest_chatdify_db.sandbox.waits import Wait
 
 #: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.
@@ -44,12 +45,14 @@ class FrameReport:
         clients_in_transaction: The connections that were left in a transaction, each described in a line.
         lost: Why its isolation was lost on the way, empty if it was not.
         dirty_reads: What connections of the application have read before another one committed it.
+        leftovers: What connections keep that no transaction ends: LISTEN, advisory locks, temporary tables.
     """
 
     wrote: bool
     clients_in_transaction: tuple[str, ...] = ()
     lost: str = ""
     dirty_reads: tuple[DirtyRead, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
 
 
 class Sandbox:
@@ -224,4 +227,5 @@ def _report(answer: dict[str, Any]) -> FrameReport:
         tuple(answer["in_transaction"]),
         str(answer["lost"]),
         tuple(DirtyRead(**fields) for fields in answer["dirty_reads"]),
+        tuple(Leftover(**fields) for fields in answer["leftovers"]),
     )

@@ -16,6 +16,7 @@ from pytest_chatdify_db.findings import (
     loops,
     stray_writes,
 )
+from pytest_chatdify_db.sandbox.leftovers import Leftover
 from pytest_chatdify_db.settings import Options, resolve
 from pytest_chatdify_db.statements import Line, Statement
 
@@ -37,6 +38,7 @@ class Found:
 
     clients_in_transaction: tuple[str, ...] = ()
     dirty_reads: tuple[Dirty, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
 
 
 def told(report: Report, **given: str) -> list[tuple[str, str]]:
@@ -76,6 +78,26 @@ def test_leak(choice: str) -> None:
     assert severity == choice
     assert "test_it.py::test_it has left 1 connection(s) in a transaction.\n  - connection 3 (web)\n" in text
     assert told(Found(("connection 3 (web)",)), leaks="off") == []
+
+
+def test_leftovers() -> None:
+    """What stays with a connection is named with the connection and the statement, and how to end it."""
+    left = Leftover(3, "connection 3 (web)", "advisory lock", "SELECT pg_advisory_lock(1)")
+
+    ((severity, text),) = told(Found(leftovers=(left,)), leaks="error")
+
+    assert severity == "error"
+    assert text.splitlines() == [
+        "chatdify-db: test_it.py::test_it has left something with connections that go back to their pool; in "
+        "production the next one to use such a connection has it too.",
+        "  - advisory lock: connection 3 (web)",
+        "    SELECT pg_advisory_lock(1)",
+        "To fix this, either:",
+        "  - end it where it was begun: UNLISTEN, pg_advisory_unlock(), DROP TABLE",
+        "  - bind it to the transaction: pg_advisory_xact_lock(), CREATE TEMPORARY TABLE ... ON COMMIT DROP",
+        "  - switch the check off: --chatdify-db-leaks=off",
+    ]
+    assert told(Found(leftovers=(left,)), leaks="off") == []
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""What a frame leaves with a connection that COMMIT and ROLLBACK do not end: LISTEN, advisory locks, temporary tables.
+
+The rule: a statement makes a connection suspect, and only what the server still has at the end is reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.lexer import Token
+from pytest_chatdify_db.sandbox.sql import Statement
+
+_TEMPORARY: Final = re.compile(
+    r"\s*create\s+(?:(?:global|local)\s+)?temp(?:orary)?\s+table\s+(?:if\s+not\s+exists\s+)?(?:pg_temp\s*\.\s*)?"
+    r"(\"(?:[^\"]|\"\")+\"|[\w$]+)",
+    re.IGNORECASE,
+)
+#: Asked before the rollback, which removes the tables.
+TABLES: Final = (
+    "SELECT relname FROM pg_catalog.pg_class"
+    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind = 'r'"
+)
+#: Asked after it: the locks that are still there are the session's own.
+LOCKS: Final = (
+    "SELECT locktype FROM pg_catalog.pg_locks"
+    " WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+)
+LOCK: Final = "advisory lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that was left.
+
+    Args:
+        client: The number of the connection.
+        label: How messages call the connection.
+        what: ``LISTEN orders``, ``advisory lock``, ``temporary table names``.
+        sql: The statement that made it.
+    """
+
+    client: int
+    label: str
+    what: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    client: int
+    name: str  # of the table; empty for a lock
+    sql: str
+    depth: int
+
+
+class Leftovers:
+    """What clients may have left."""
+
+    def __init__(self) -> None:
+        self._suspects: list[_Suspect] = []
+
+    def note(self, client: Client, statement: Statement, depth: int) -> None:
+        """Take note of what *client* has executed in the frame that is the *depth*-th."""
+        if any("advisory" in name and "xact" not in name and "unlock" not in name for name in statement.calls):
+            self._suspects.append(_Suspect(client.number, "", statement.text, depth))
+        elif (made := _TEMPORARY.match(statement.text)) is not None:
+            name = Token(made[1], 0, 0).name
+            self._suspects.append(_Suspect(client.number, name, statement.text, depth))
+
+    def has_tables(self, depth: int) -> bool:
+        """Return whether there may be temporary tables from above *depth*."""
+        return any(each.name and each.depth > depth for each in self._suspects)
+
+    def take(
+        self, clients: Mapping[int, Client], depth: int, tables: Collection[str], *, has_locks: bool
+    ) -> list[Leftover]:
+        """Return what is left from above *depth*, and forget it.
+
+        Args:
+            clients: Those that are connected and in no transaction; with the others it goes.
+            depth: How many frames are open.
+            tables: The temporary tables that the server has.
+            has_locks: Whether the server has an advisory lock of the session.
+        """
+        ended = [each for each in self._suspects if each.depth > depth]
+        self._suspects = [each for each in self._suspects if each.depth <= depth]
+        found: dict[tuple[int, str], Leftover] = {}
+        for each in ended:
+            is_there = each.name in tables if each.name else has_locks
+            if is_there and each.client in clients:
+                what = f"temporary table {each.name}" if each.name else LOCK
+                found[each.client, what] = Leftover(each.client, clients[each.client].label, what, each.sql[:500])
+        return list(found.values())
+
+
+def listening(clients: Iterable[Client]) -> dict[int, frozenset[str]]:
+    """Return which channels each of *clients* listens to."""
+    return {client.number: frozenset(client.channels) for client in clients if client.channels}
+
+
+def new_channels(clients: Iterable[Client], before: Mapping[int, frozenset[str]]) -> list[Leftover]:
+    """Return what *clients* listen to and did not *before*."""
+    return [
+        Leftover(client.number, client.label, f"LISTEN {channel}", f"LISTEN {channel}")
+        for client in clients
+        for channel in sorted(client.channels - before.get(client.number, frozenset()))
+    ]
