@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -62,17 +63,14 @@ def backend_of(sandbox: StagedSandbox) -> int:
 
 
 @contextmanager
-def full_disk(folder: Path, server: Stage) -> Iterator[str]:
+def small_disk(server: Stage) -> Iterator[str]:
     """Give the name of a tablespace on a disk of two megabytes."""
-    disk = folder / "disk"
-    disk.mkdir()
+    disk = Path(tempfile.mkdtemp())
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=True)
     try:
         data = disk / "data"
         data.mkdir()
-        data.chmod(0o700)
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
+        disk.chmod(0o755)
         with connect_plainly(server.address) as administration:
             directory = administration.query("SHOW data_directory")[0][0] or ""
             owner = Path(directory).stat()
@@ -84,6 +82,7 @@ def full_disk(folder: Path, server: Stage) -> Iterator[str]:
                 administration.query("DROP TABLESPACE small")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+        disk.rmdir()
 
 
 # Clients -------------------------------------------------------------------------------------------------------------
@@ -224,9 +223,9 @@ def test_a_killed_process_of_a_client_with_its_own_session(server: Stage, sandbo
 
 
 @pytest.mark.needs("small-disk")
-def test_a_full_disk(tmp_path: Path, server: Stage, sandbox: StagedSandbox) -> None:
+def test_a_full_disk(server: Stage, sandbox: StagedSandbox) -> None:
     """A statement that finds no room on the disk fails alone, with the server's own error, and its client works on."""
-    with full_disk(tmp_path, server) as tablespace:
+    with small_disk(server) as tablespace:
         with closing(psycopg2.connect(sandbox.url)) as client, client.cursor() as cursor:
             cursor.execute("INSERT INTO items (id) VALUES (10)")
             client.commit()
