@@ -69,6 +69,19 @@ class SchemaError(ChatdifyDBError):
         )
 
     @classmethod
+    def fails_inside(cls, path: str, line: str, cause: str) -> Self:
+        """Say which *line* raised while the module of *path*, which was found, was imported."""
+        return cls.compose(
+            f"chatdify-db: the tables declared at {path!r} cannot be loaded.",
+            cause=f"{line} raises {cause}",
+            fixes=[
+                "correct that line; importing the module by itself shows all of it: "
+                f"python -c 'import {path.partition(':')[0]}'",
+                "name another object that holds your tables: --chatdify-db-metadata=module:attribute",
+            ],
+        )
+
+    @classmethod
     def not_metadata(cls, path: str, found: str) -> Self:
         """Say what was found instead of a declarative Base or a MetaData."""
         return cls.compose(

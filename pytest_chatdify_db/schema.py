@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Final, cast
 
 import sqlalchemy
@@ -127,8 +129,24 @@ def _imported(path: str) -> object:
         for attribute in attributes.split("."):
             value = getattr(value, attribute)
     except Exception as error:
-        raise SchemaError.not_importable(path, _words(error)) from error
+        raise _load_error(path, error) from error
     return value
+
+
+def _load_error(path: str, error: Exception) -> SchemaError:
+    """Return the error for what an import raised, with the project's line that raised it, if it got that far."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{frame.filename}:{frame.lineno}" for frame in frames if _is_of_project(frame.filename)]
+    if not lines:
+        return SchemaError.not_importable(path, _words(error))
+    return SchemaError.fails_inside(path, lines[-1], _words(error))
+
+
+def _is_of_project(filename: str) -> bool:
+    """Whether a file is the project's; ours may lie beside it, where they are installed to be edited."""
+    ours = Path(__file__).parents[1]
+    own = (ours / "pytest_chatdify_db", ours / "app" / "db")
+    return traces.is_of_project(filename) and not any(map(Path(filename).is_relative_to, own))
 
 
 def _import_models(path: str) -> None:
@@ -138,7 +156,7 @@ def _import_models(path: str) -> None:
     try:
         import_models()
     except Exception as error:
-        raise SchemaError.not_importable(path, f"app.db.import_models() raised {_words(error)}") from error
+        raise _load_error(path, error) from error
 
 
 def _distinct(metadatas: Iterable[MetaData]) -> tuple[MetaData, ...]:

@@ -50,6 +50,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "--chatdify-db-metadata=module:attribute",
     ),
     (
+        SchemaError.fails_inside("shop.models:Base", "shop/deep.py:3", "ModuleNotFoundError: No module named 'lib'"),
+        "chatdify-db: the tables declared at 'shop.models:Base' cannot be loaded.",
+        "shop/deep.py:3 raises ModuleNotFoundError: No module named 'lib'",
+        "python -c 'import shop.models'",
+    ),
+    (
         SchemaError.not_metadata("shop.models:Base", "int 3"),
         "chatdify-db: 'shop.models:Base' holds no tables.",
         "it is int 3, neither a declarative Base nor a sqlalchemy.MetaData",
