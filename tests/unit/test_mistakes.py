@@ -185,6 +185,42 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "'prices' with it",
         "give it the scope 'function'",
     ),
+    (
+        SchemaError.no_alembic_ini("alembic.ini"),
+        "chatdify-db: the tests' database cannot be built by migrations: alembic.ini is missing.",
+        "there is no such file; a relative path starts at pytest's root directory",
+        "--chatdify-db-migrations=path/to/alembic.ini",
+    ),
+    (
+        SchemaError.no_alembic(),
+        "chatdify-db: the tests' database cannot be built by migrations: Alembic is missing.",
+        "the package 'alembic' is not installed in the environment that runs pytest",
+        "pip install alembic",
+    ),
+    (
+        SchemaError.migration_failed("alembic.ini", "b2", "versions/two.py", "UndefinedTable: x", "printed"),
+        "chatdify-db: the migration b2 failed (versions/two.py).",
+        "UndefinedTable: x",
+        "correct the migration",
+    ),
+    (
+        SchemaError.cannot_compare("alembic.ini", "ImportError: y", ""),
+        "chatdify-db: the migrations cannot be compared with the models.",
+        "ImportError: y",
+        "context.configure(target_metadata=...)",
+    ),
+    (
+        SchemaError.migrations_differ("op.drop_table('x')"),
+        "chatdify-db: the migrations do not make what the models declare.",
+        "this migration is missing:",
+        "alembic revision --autogenerate",
+    ),
+    (
+        FixtureError.needs_own_database(TEST, "chatdify_db_concurrency"),
+        f"chatdify-db: {TEST} asks for the fixture 'chatdify_db_concurrency', but has no database of its own.",
+        "all its clients share one transaction, in which nothing waits and nothing is committed",
+        '@pytest.mark.chatdify_db(isolation="database")',
+    ),
 ]
 
 
