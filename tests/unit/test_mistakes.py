@@ -210,12 +210,6 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "context.configure(target_metadata=...)",
     ),
     (
-        SchemaError.migrations_differ("op.drop_table('x')"),
-        "chatdify-db: the migrations do not make what the models declare.",
-        "this migration is missing:",
-        "alembic revision --autogenerate",
-    ),
-    (
         FixtureError.needs_own_database(TEST, "chatdify_db_concurrency"),
         f"chatdify-db: {TEST} asks for the fixture 'chatdify_db_concurrency', but has no database of its own.",
         "all its clients share one transaction, in which nothing waits and nothing is committed",
@@ -233,6 +227,15 @@ def test_text(error: ChatdifyDBError, what: str, cause: str, advice: str) -> Non
     assert second == f"Cause: {cause}"
     assert "To fix this" in str(error)
     assert any(advice in line for line in rest)
+
+
+def test_a_cause_of_several_lines() -> None:
+    """The migration that is missing is shown below the word, not behind it."""
+    text = str(SchemaError.migrations_differ("op.drop_table('x')"))
+
+    assert text.startswith("chatdify-db: the migrations do not make what the models declare.\nCause:\n")
+    assert "op.drop_table('x')" in text
+    assert "alembic revision --autogenerate" in text
 
 
 def test_every_message_is_tested() -> None:
