@@ -17,6 +17,7 @@ from pytest_chatdify_db.sandbox import leftovers, parameters, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
+from pytest_chatdify_db.sandbox.frames import undo_frame
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
@@ -326,12 +327,12 @@ class Core:
     def pop(self) -> Job:
         """Undo the innermost frame; report what was left in it."""
         wrote = self.session.history.wrote_in_frame
-        left = yield from self.session.undo_frame()
+        undone = yield from undo_frame(self.session)
         lost, self.after_loss = self.after_loss, ""
         before = self._listening.pop() if self._listening else {}
-        remaining = [*self.session.left, *leftovers.new_channels(self.session.clients.values(), before)]
+        remaining = [*undone.leftovers, *leftovers.new_channels(self.session.clients.values(), before)]
         return {
-            **_report(wrote, [client.describe() for client in left], lost),
+            **_report(wrote, [client.describe() for client in undone.in_transaction], lost),
             "dirty_reads": [asdict(read) for read in self.session.dirty_reads.take()],
             "leftovers": [asdict(each) for each in remaining],
         }

@@ -10,23 +10,13 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import (
-    catalog,
-    constraints,
-    dirty,
-    leftovers,
-    names,
-    parameters,
-    refusals,
-    signals,
-    temporary,
-)
+from pytest_chatdify_db.sandbox import catalog, constraints, dirty, names, parameters, refusals, signals, temporary
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.dirty import DirtyReads
-from pytest_chatdify_db.sandbox.leftovers import Leftover, Leftovers
+from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
@@ -64,7 +54,6 @@ class SharedSession:
         self._saw_definition = False
         self._took_advisory_lock = False
         self.leftovers = Leftovers()
-        self.left: list[Leftover] = []  # by the last frame
         self._prepared: set[Prepared] = set()
         self.cursors = Cursors()
         self._closing = bytearray()  # Close messages for statements that nobody uses any more
@@ -478,52 +467,6 @@ class SharedSession:
         for prepared in client.statements.values():
             self.discard(prepared)
         self.clients.pop(client.number, None)
-
-    def undo_frame(self) -> Generator[Exchange, None, list[Client]]:
-        """Pop a frame; return the clients whose transaction was begun in it and not ended."""
-        depth = len(self.history.frames) - 1
-        tables = (yield from self._temporary_tables()) if self.leftovers.has_tables(depth) else []
-        frame = self.history.pop()
-        left = []
-        self.cursors.close_everybodys(self.clients.values())
-        for client in self.clients.values():
-            client.portals.clear()
-            transaction = client.transaction
-            if transaction is not None and transaction.depth > depth and not transaction.lost:
-                transaction.failed, transaction.lost = True, frame.name
-                left += [client] if client.in_transaction else []
-        self.history.cursors.clear()
-        self._catalog_is_stale |= self._saw_definition
-        self._saw_definition = False
-        has_locks = yield from self._roll_back_frame()
-        idle = {client.number: client for client in self.clients.values() if client not in left}
-        self.left = self.leftovers.take(idle, depth, tables, has_locks=has_locks)
-        return left
-
-    def _temporary_tables(self) -> Generator[Exchange, None, list[str]]:
-        exchange = Exchange()
-        controls = [exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())]
-        reply = exchange.ask(wire.query(leftovers.TABLES), Reply())
-        yield exchange
-        self._must_succeed([*controls, reply])
-        return [name or "" for (name,) in reply.rows]
-
-    def _roll_back_frame(self) -> Generator[Exchange, None, bool]:
-        """Undo what was written in the frame; return whether an advisory lock outlived it."""
-        rollback = self.history.take_rollback()
-        took_lock, self._took_advisory_lock = self._took_advisory_lock, False
-        if not rollback and not took_lock:
-            return False
-        exchange = Exchange()
-        undone = exchange.ask(wire.query(rollback or ";"), Reply())
-        locks = Reply()
-        if took_lock:  # a session's own, which no rollback releases
-            exchange.ask(wire.query(leftovers.LOCKS), locks)
-            exchange.ask(wire.query("SELECT pg_catalog.pg_advisory_unlock_all()"), Reply())
-        yield exchange
-        if undone.error is not None:
-            raise Broken(undone.fields.get("M", ""))
-        return bool(locks.rows)
 
 
 _NAMED: Final = {

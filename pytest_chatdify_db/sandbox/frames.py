@@ -1,0 +1,76 @@
+"""The end of a frame: its writes are undone, its transactions lost, and what outlives both is found.
+
+The rule: nothing of a frame is left on the shared session, whatever its clients have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import NamedTuple
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import leftovers
+from pytest_chatdify_db.sandbox.backend import Exchange, Reply
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.leftovers import Leftover
+from pytest_chatdify_db.sandbox.session import Broken, SharedSession
+
+
+class Undone(NamedTuple):
+    """What was found when a frame was undone.
+
+    Args:
+        in_transaction: The clients whose transaction was begun in it and not ended.
+        leftovers: What clients keep that no transaction ends.
+    """
+
+    in_transaction: list[Client]
+    leftovers: list[Leftover]
+
+
+def undo_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
+    """Pop a frame of *session* and undo what was written in it."""
+    depth = len(session.history.frames) - 1
+    tables = (yield from _temporary_tables(session)) if session.leftovers.has_tables(depth) else []
+    frame = session.history.pop()
+    left = []
+    session.cursors.close_everybodys(session.clients.values())
+    for client in session.clients.values():
+        client.portals.clear()
+        transaction = client.transaction
+        if transaction is not None and transaction.depth > depth and not transaction.lost:
+            transaction.failed, transaction.lost = True, frame.name
+            left += [client] if client.in_transaction else []
+    session.history.cursors.clear()
+    session._catalog_is_stale |= session._saw_definition
+    session._saw_definition = False
+    has_locks = yield from _roll_back_frame(session)
+    idle = {client.number: client for client in session.clients.values() if client not in left}
+    return Undone(left, session.leftovers.take(idle, depth, tables, has_locks=has_locks))
+
+
+def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[str]]:
+    exchange = Exchange()
+    controls = [exchange.ask(wire.query(session.history.take_sql() or ";"), Reply())]
+    reply = exchange.ask(wire.query(leftovers.TABLES), Reply())
+    yield exchange
+    session._must_succeed([*controls, reply])
+    return [name or "" for (name,) in reply.rows]
+
+
+def _roll_back_frame(session: SharedSession) -> Generator[Exchange, None, bool]:
+    """Undo what was written in the frame; return whether an advisory lock outlived it."""
+    rollback = session.history.take_rollback()
+    took_lock, session._took_advisory_lock = session._took_advisory_lock, False
+    if not rollback and not took_lock:
+        return False
+    exchange = Exchange()
+    undone = exchange.ask(wire.query(rollback or ";"), Reply())
+    locks = Reply()
+    if took_lock:  # a session's own, which no rollback releases
+        exchange.ask(wire.query(leftovers.LOCKS), locks)
+        exchange.ask(wire.query("SELECT pg_catalog.pg_advisory_unlock_all()"), Reply())
+    yield exchange
+    if undone.error is not None:
+        raise Broken(undone.fields.get("M", ""))
+    return bool(locks.rows)
