@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks import document, latency, machine, postgres, profiles, startup, suites, workers
+from benchmarks import document, latency, layer, machine, postgres, profiles, startup, suites, workers
 from benchmarks.contestants import CONTESTANTS, THIS
 from benchmarks.environments import Environments
 from benchmarks.postgres import Stand
@@ -20,8 +20,8 @@ from benchmarks.race import Results, race
 from benchmarks.suite import Conditions
 from benchmarks.tables import Table, as_markdown, as_text
 
-_SECTIONS: Final = ("latency", "suites", "startup", "workers", "profile")
-_DEFAULT: Final = ("latency", "suites", "startup", "workers")
+_SECTIONS: Final = ("latency", "layer", "suites", "startup", "workers", "profile")
+_DEFAULT: Final = ("latency", "layer", "suites", "startup", "workers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,9 @@ def _run(options: argparse.Namespace, effort: Effort, stand: Stand) -> tuple[lis
     if "latency" in sections:
         _progress("latency")
         show(*latency.tables(stand, effort.turns))
+    if "layer" in sections:
+        _progress("layer")
+        show(*layer.tables(stand, effort.turns))
     if "suites" in sections:
         results = race(
             [one for one in CONTESTANTS if not options.only or any(part in one.name for part in options.only)],
