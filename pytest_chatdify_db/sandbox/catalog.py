@@ -7,24 +7,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pytest_chatdify_db.sandbox.lexer import words
 from pytest_chatdify_db.sandbox.sql import Statement
 
-#: Yields rows (sort, name, tables): "deferrable" or "deferred" constraints with the names of the tables whose changes
-#: they check, and functions of the schema that are not immutable or stable. There is no SET CONSTRAINTS ... DEFAULT,
-#: and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list.
+#: Yields rows (sort, name, tables):
+#: "deferrable" or "deferred" constraints with the names of the tables whose changes they check (there is no SET
+#: CONSTRAINTS ... DEFAULT, and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list);
+#: functions that may write: the database's own, whatever they declare, and the volatile ones of extensions;
+#: views that call one; "operator" if an operator of the database's own calls one.
 QUERY: Final = """
+WITH RECURSIVE functions AS (
+  SELECT p.oid, p.proname, d.objid IS NULL AS is_own
+    FROM pg_catalog.pg_proc p
+    LEFT JOIN pg_catalog.pg_depend d
+      ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+   WHERE p.oid >= 16384 AND (d.objid IS NULL OR p.provolatile = 'v')
+), views AS (
+  SELECT c.oid, c.relname
+    FROM functions f
+    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = f.oid
+    JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
+    JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+   UNION
+  SELECT c.oid, c.relname
+    FROM views v
+    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = v.oid
+    JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
+    JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+)
 SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.conname),
        (SELECT pg_catalog.string_agg(r.relname, E'\\t')
           FROM pg_catalog.pg_class r WHERE r.oid IN (c.conrelid, c.confrelid))
   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
  WHERE c.condeferrable
- UNION
-SELECT 'function', p.proname, ''
-  FROM pg_catalog.pg_proc p
- WHERE p.provolatile = 'v' AND p.oid >= 16384
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+ UNION SELECT 'function', pg_catalog.lower(f.proname), '' FROM functions f
+ UNION SELECT 'view', pg_catalog.lower(v.relname), '' FROM views v
+ UNION SELECT 'operator', o.oprname, '' FROM pg_catalog.pg_operator o JOIN functions f ON f.oid = o.oprcode AND f.is_own
 """
 
 #: Functions of PostgreSQL itself that change data a rollback undoes.
@@ -51,26 +70,43 @@ class Catalog:
     Args:
         has_deferrable: Whether any constraint may be checked at COMMIT.
         deferred: The constraints that are unless told otherwise, quoted and with their schema.
-        writing: The names of functions that a SELECT may write with.
+        functions: The names, in lower case, of functions that may write.
+        views: The names of views that call one.
+        has_operators: Whether an operator may call one, so that any statement may write.
         tables: The tables that each deferrable constraint checks, by its name.
     """
 
     has_deferrable: bool = False
     deferred: tuple[str, ...] = ()
-    writing: frozenset[str] = _WRITING
+    functions: frozenset[str] = _WRITING
+    views: frozenset[str] = frozenset()
+    has_operators: bool = False
     tables: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: list[list[str | None]]) -> Catalog:
         """Read the rows of ``QUERY``."""
         found = [(sort, name, tables or "") for sort, name, tables in rows if sort and name]
-        constraints = [row for row in found if row[0] != "function"]
+        constraints = [row for row in found if row[0].startswith("defer")]
         return cls(
             has_deferrable=bool(constraints),
             deferred=tuple(name for sort, name, _ in constraints if sort == "deferred"),
-            writing=_WRITING | {name for sort, name, _ in found if sort == "function"},
+            functions=_WRITING | {name for sort, name, _ in found if sort == "function"},
+            views=frozenset(name for sort, name, _ in found if sort == "view"),
+            has_operators=any(sort == "operator" for sort, _, _ in found),
             tables={name: frozenset(tables.split("\t")) for _, name, tables in constraints},
         )
+
+    def may_write(self, statement: Statement) -> bool:
+        """Return whether *statement*, which is none that writes by itself, may do so by what it calls.
+
+        A wrong yes costs a savepoint; a wrong no loses what was written when somebody else's statement fails.
+        """
+        if self.has_operators:
+            return statement.reads_data
+        has_comment = "/*" in statement.text or "--" in statement.text
+        named = words(statement.text) if self.views or has_comment else statement.calls
+        return not (self.functions | self.views).isdisjoint(named)
 
     def on(self, tables: frozenset[str]) -> list[str]:
         """Return the deferrable constraints that check changes of *tables*."""

@@ -168,6 +168,7 @@ class Client:
     skips: bool = False  # until Sync, after an error in the extended protocol
     mid_pipeline: bool = False  # something was executed since the last Sync
     last_sql: str = ""
+    writing_cursors: set[str] = field(default_factory=set)
     explanation: str = ""  # of a cancellation, if it was not the client's own
     _buffer: bytearray = field(default_factory=bytearray)
     _unit: list[Message] = field(default_factory=list)

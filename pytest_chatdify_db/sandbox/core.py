@@ -192,9 +192,10 @@ class Core:
         client = self.session.clients.get(number)
         if client is None or not hmac.compare_digest(client.key, key):
             return
-        running = self._task is not None and self._task.client is client
-        if running or client.number in self._direct:
+        if self.served is client or client.number in self._direct:
             self.outside.cancel(client)
+        elif client.number in self._queued and client.units:
+            service.cancel(self.session, client, client.units.popleft())
 
     @property
     def served(self) -> Client | None:
@@ -328,6 +329,8 @@ class Core:
         """Undo the innermost frame; report what was left in it."""
         wrote = self.session.history.wrote_in_frame
         undone = yield from undo_frame(self.session)
+        for client in undone.misled:
+            self._drop(client)
         lost, self.after_loss = self.after_loss, ""
         before = self._listening.pop() if self._listening else {}
         remaining = [*undone.leftovers, *leftovers.new_channels(self.session.clients.values(), before)]

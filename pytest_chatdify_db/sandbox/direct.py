@@ -7,7 +7,7 @@ is prepared again, unseen, before it is used, so that an application's pools can
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Final
 
@@ -48,7 +48,7 @@ class DirectSession:
     Args:
         client: The client.
         reported: The parameters that the session reported when it began.
-        writing: Names of functions that change data.
+        may_write: Tells whether a statement that reads may write by what it calls.
 
     Attributes:
         out: Bytes for the server.
@@ -57,13 +57,13 @@ class DirectSession:
         has_timeouts: Whether the client has, or may have, set a timeout that ends its statements or transactions.
     """
 
-    def __init__(self, client: Client, reported: Mapping[str, str], writing: frozenset[str] = frozenset()) -> None:
+    def __init__(self, client: Client, reported: Mapping[str, str], may_write: Callable[[Statement], bool]) -> None:
         self.client = client
         self.out = bytearray()
         self.status = "I"
         self.changed = False
         self.has_timeouts = any(name.endswith("_timeout") for name in client.parameters.effective)
-        self._writing = writing
+        self._may_write = may_write
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
         self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
@@ -131,7 +131,8 @@ class DirectSession:
         if (
             statement is None
             or statement.kind not in _HARMLESS
-            or (statement.calls and not (self._writing | _SEQUENCES).isdisjoint(statement.calls))
+            or not _SEQUENCES.isdisjoint(statement.calls)
+            or self._may_write(statement)
         ):
             self.changed = True
 

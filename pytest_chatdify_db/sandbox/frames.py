@@ -22,10 +22,12 @@ class Undone(NamedTuple):
     Args:
         in_transaction: The clients whose transaction was begun in it and not ended.
         leftovers: What clients keep that no transaction ends.
+        misled: The clients that may have seen definitions which are undone now.
     """
 
     in_transaction: list[Client]
     leftovers: list[Leftover]
+    misled: list[Client]
 
 
 def undo_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
@@ -42,11 +44,14 @@ def undo_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
             transaction.failed, transaction.lost = True, frame.name
             left += [client] if client.in_transaction else []
     session.history.cursors.clear()
+    # asyncpg keeps what it was told of statements and types, and would go on with tables that are no more.
+    misled = [client for client in session.clients.values() if session._saw_definition and any(client.statements)]
     session._catalog_is_stale |= session._saw_definition
     session._saw_definition = False
     has_locks = yield from _roll_back_frame(session)
     idle = {client.number: client for client in session.clients.values() if client not in left}
-    return Undone(left, session.leftovers.take(idle, depth, tables, has_locks=has_locks))
+    found = session.leftovers.take(idle, depth, tables, has_locks=has_locks)
+    return Undone(left, found, [client for client in misled if client.transaction is None])
 
 
 def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[str]]:

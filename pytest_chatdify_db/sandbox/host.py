@@ -330,7 +330,7 @@ class Host:
             connection = connect(address, application_name="")
         except (ConnectError, ServerError) as error:
             raise Unavailable(str(error)) from error
-        direct = DirectSession(client, connection.parameters, self._core.session.catalog.writing)
+        direct = DirectSession(client, connection.parameters, self._core.session.catalog.may_write)
         peer = Peer(
             connection.detach(),
             direct.out,

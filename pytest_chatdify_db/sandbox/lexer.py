@@ -29,6 +29,7 @@ _TOKEN = re.compile(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+_WORD = re.compile(NAME)
 #: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
 _CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({NAME}+)\"?[ \t\n\r]*\(")
 #: What may hold semicolons that end no statement: function bodies in SQL, and the actions of a rule.
@@ -173,6 +174,11 @@ def _ends_compound(text: str) -> Iterator[int]:
 def called(text: str) -> frozenset[str]:
     """Return the names that an opening parenthesis follows: every function called directly, and some more."""
     return frozenset(match.lower() for match in _CALL.findall(text))
+
+
+def words(text: str) -> frozenset[str]:
+    """Return every name in *text*, in lower case; those in literals and comments too."""
+    return frozenset(match.lower() for match in _WORD.findall(text))
 
 
 def bare(text: str) -> str:

@@ -7,11 +7,11 @@ are those the server reported after a client's own SET, so that nothing of its s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pytest_chatdify_db.sandbox.lexer import quote_literal, quote_name
+from pytest_chatdify_db.sandbox.lexer import Token, quote_literal, quote_name, tokens
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
@@ -32,11 +32,6 @@ LIMITS: Final = frozenset(
 #: Start-up parameters that are no run-time parameters.
 STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"})
 
-_SET_CONFIG = re.compile(
-    r"\bset_config\s*\(\s*(?:'(?P<name>(?:[^']|'')*)'|\$(?P<name_at>\d+))(?:\s*::\s*[\w ]+?)?\s*,"
-    r".*?,\s*(?:(?P<local>true|false|'t(?:rue)?'|'f(?:alse)?'|'1'|'0'|'on'|'off')|\$(?P<local_at>\d+))(?:\s*::\s*\w+)?\s*\)",
-    re.IGNORECASE | re.DOTALL,
-)
 _TRUE: Final = frozenset({"true", "t", "1", "on", "yes", "y", "\x01"})
 
 
@@ -161,16 +156,41 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
         return []
     bound = list(values)
 
-    def value(index: str | None) -> str:
-        at = int(index or 0) - 1
+    def value(token: Token) -> str:
+        if not token.text.startswith("$"):
+            return token.literal
+        at = int(token.text[1:]) - 1
         return (bound[at] or "") if 0 <= at < len(bound) else ""
 
     found = []
-    for match in _SET_CONFIG.finditer(statement.text):
-        name = match["name"] if match["name"] is not None else value(match["name_at"])
-        local = match["local"].strip("'") if match["local"] else value(match["local_at"])
-        if name:
-            found.append(Change(name.lower(), local.lower() in _TRUE))
+    for name, is_local in _set_configs(statement.text):
+        if spelled := value(name):
+            found.append(Change(spelled.lower(), value(is_local).lower() in _TRUE))
+    return found
+
+
+def _set_configs(text: str) -> Iterator[tuple[Token, Token]]:
+    """Yield the beginnings of the first and the last argument of each call of ``set_config``."""
+    parts = list(tokens(text))
+    for index, part in enumerate(parts[:-1]):
+        if part.name == "set_config" and parts[index + 1].text == "(":
+            arguments = _arguments(parts[index + 2 :])
+            if len(arguments) == 3 and all(arguments):
+                yield arguments[0][0], arguments[2][0]
+
+
+def _arguments(parts: Sequence[Token]) -> list[list[Token]]:
+    """Return the arguments of a call, up to the parenthesis that ends it."""
+    found: list[list[Token]] = [[]]
+    depth = 1
+    for part in parts:
+        depth += (part.text == "(") - (part.text == ")")
+        if not depth:
+            break
+        if part.text == "," and depth == 1:
+            found.append([])
+        else:
+            found[-1].append(part)
     return found
 
 

@@ -45,6 +45,9 @@ def dirty_read(writer: str, table: str, wrote: str) -> bytes:
     )
 
 
+CANCELLED: Final = wire.error("57014", "canceling statement due to user request")
+
+
 def deadlock(explanation: str) -> bytes:
     """End a statement that waits for what can never happen, as a deadlock is ended."""
     return wire.error(

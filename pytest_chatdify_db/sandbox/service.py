@@ -45,6 +45,20 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
     yield from _end(session, client, last)
 
 
+def cancel(session: SharedSession, client: Client, unit: list[Message]) -> None:
+    """Answer a unit that was cancelled before its turn came."""
+    is_skipped, waits = client.skips, client.copying
+    client.copying = None
+    last = unit[-1].kind
+    if not is_skipped:
+        session.fail(client, refusals.CANCELLED)
+    client.skips = last == FLUSH or (waits is not None and waits.is_extended)
+    if last == SYNC:
+        client.mid_pipeline = False
+    if last != FLUSH and not client.skips:
+        session.ready(client)
+
+
 def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exchange, None, None]:
     if last.kind == SYNC:
         client.skips = False

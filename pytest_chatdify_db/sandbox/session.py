@@ -87,6 +87,8 @@ class SharedSession:
         if dirty is not None and self.refuses_dirty_reads:
             return self.fail(client, refusals.dirty_read(self._label(dirty.writer), dirty.table, dirty.wrote))
         transaction = self.begin(client)
+        if (error := (yield from self._adopt(client))) is not None:
+            return self.fail(client, error)
         guard = self.protect(client)
         exchange = Exchange()
         controls = self._begin_exchange(exchange, client, read_only=transaction.read_only)
@@ -106,6 +108,17 @@ class SharedSession:
         transaction.executes |= bool(statements)
         self._note(client, statements)
         transaction.signals += told
+        self._learn(client, statements, changes, values)
+        if limits:
+            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in limits}
+        if identity := client.parameters.identity:
+            self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
+        return True
+
+    def _learn(
+        self, client: Client, statements: Sequence[Statement], changes: Sequence[Change], values: Reply | None
+    ) -> None:
+        """Note the parameters that a request has changed."""
         if values is not None and values.rows:
             for change, value in zip(changes, values.rows[0], strict=True):
                 client.parameters.learn(change, value)
@@ -115,16 +128,12 @@ class SharedSession:
                 client.parameters.forget(statement.name)
                 wanted = client.parameters.effective
                 self.history.settings = {name: wanted[name] for name in wanted if name != statement.name}
-        if limits:
-            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in limits}
-        if identity := client.parameters.identity:
-            self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
-        return True
 
     def syntax_error(self, client: Client, text: bytes) -> Generator[Exchange, None, bytes | None]:
         """Return the server's complaint if *text* cannot be parsed, as it does before anything of it is executed."""
         if text in self._well_formed:
             return None
+        yield from self._adopt(client)
         exchange = Exchange()
         guard = self.history.guard()
         controls = self._begin_exchange(exchange, client, read_only=False)
@@ -160,6 +169,25 @@ class SharedSession:
             replies.append(exchange.ask(wire.query(before), Reply()))
         return replies
 
+    def _adopt(self, client: Client) -> Generator[Exchange, None, bytes | None]:
+        """Have the client's parameters on the session; return the error if that cannot be, and forget them then.
+
+        They can have become invalid since: a role was dropped, or its creation undone with the test that made it.
+        """
+        # Limits of time would end the session while it waits: they go with the request itself.
+        wanted = {name: value for name, value in client.parameters.effective.items() if name not in parameters.LIMITS}
+        sql = parameters.switch(self.history.settings, wanted)
+        if not sql:
+            return None
+        reply = yield from self.attempt(sql)
+        if reply.error is None:
+            self.history.settings = wanted
+            return None
+        client.parameters.reset()
+        for level in client.transaction.levels if client.transaction is not None else []:
+            level.settings = client.parameters.snapshot()  # a rollback must not bring them back
+        return reply.error
+
     def _must_succeed(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if reply.error is not None:
@@ -169,11 +197,11 @@ class SharedSession:
 
     def _note(self, client: Client, statements: Sequence[Statement]) -> None:
         for statement in statements:
-            if statement.kind in _WRITES or not self.catalog.writing.isdisjoint(statement.calls):
+            if self._may_write(client, statement):
                 self.history.wrote(client.number)
                 self.begin(client).tables |= dirty.written_by(statement)
                 self.dirty_reads.wrote(client, statement)
-            elif (named := _NAMED.get(statement.kind)) is not None:
+            if (named := _NAMED.get(statement.kind)) is not None:
                 named(self, client, statement)
             if catalog.defines(statement):
                 self._catalog_is_stale = self._saw_definition = True
@@ -184,6 +212,13 @@ class SharedSession:
             if any("advisory" in name for name in statement.calls):
                 self._took_advisory_lock = True
             self.leftovers.note(client, statement, len(self.history.frames))
+
+    def _may_write(self, client: Client, statement: Statement) -> bool:
+        if statement.kind in _WRITES or self.catalog.may_write(statement):
+            if statement.kind is Kind.DECLARE:
+                client.writing_cursors.add(statement.name)
+            return True
+        return statement.kind is Kind.CURSOR and statement.name in client.writing_cursors
 
     def _declared(self, client: Client, statement: Statement) -> None:
         self.opened_cursor(client, statement.name.encode("latin-1"), is_holdable=statement.is_holdable)

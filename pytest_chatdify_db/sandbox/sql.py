@@ -313,7 +313,13 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
 
 def _setting(parts: list[Token]) -> str:
     words = [part.word for part in parts[:2]]
-    special = {"time": "timezone", "names": "client_encoding", "session": "session_authorization", "xml": "xmloption"}
+    special = {
+        "names": "client_encoding",
+        "schema": "search_path",
+        "session": "session_authorization",
+        "time": "timezone",
+        "xml": "xmloption",
+    }
     if words[:1] and words[0] in special and words[1:] not in (["="], ["to"]):
         return special[words[0]]
     name = ""

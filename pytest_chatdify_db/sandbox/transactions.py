@@ -285,6 +285,7 @@ class History:
         """Open a frame: all that follows is undone by its pop."""
         frame = Frame(name, None)
         if self.frames or self.clock:
+            self._tick += self._is_open  # a savepoint of its own, whatever was done unseen since the last one
             _hold(frame, self.guard(), None)
         self.frames.append(frame)
         return frame

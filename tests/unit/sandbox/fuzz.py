@@ -15,6 +15,7 @@ from random import Random
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity
 from pytest_chatdify_db.sandbox.direct import DirectSession
@@ -157,7 +158,7 @@ class Outside:
 
     def open_direct(self, client: Client) -> DirectSession:
         """Open a session that answers nothing."""
-        return DirectSession(client, REPORTED)
+        return DirectSession(client, REPORTED, Catalog().may_write)
 
     def close_direct(self, client: Client) -> None:
         """Close it."""
