@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_chatdify_db import reporting
+from pytest_chatdify_db import doctor, reporting
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.mistakes import FixtureError
 from pytest_chatdify_db.sandbox import refusals
@@ -82,7 +82,7 @@ def test_options_that_are_mentioned_exist(page: Path) -> None:
     """No page names an option that pytest would refuse."""
     mentioned = set(re.findall(r"--chatdify-db-[\w-]+|\bCHATDIFY_DB_[A-Z]\w*", page.read_text(encoding="utf-8")))
 
-    assert mentioned <= {name for setting in SETTINGS for name in (*setting.flags, setting.variable)}
+    assert mentioned <= {doctor.FLAG, *(name for setting in SETTINGS for name in (*setting.flags, setting.variable))}
 
 
 @_by_name
