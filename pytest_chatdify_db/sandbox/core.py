@@ -18,6 +18,7 @@ from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import undo_frame
+from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
@@ -170,7 +171,7 @@ class Core:
         """Give a client its start-up parameters, and tell it what they are now."""
         self._queued.discard(client.number)
         self.session.clients[client.number] = client
-        if (yield from self.session.greet(client)):
+        if (yield from greet(self.session, client)):
             self._enqueue(client)
         else:
             self._drop(client)

@@ -59,7 +59,7 @@ def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[
     controls = [exchange.ask(wire.query(session.history.take_sql() or ";"), Reply())]
     reply = exchange.ask(wire.query(leftovers.TABLES), Reply())
     yield exchange
-    session._must_succeed([*controls, reply])
+    session.must_succeed([*controls, reply])
     return [name or "" for (name,) in reply.rows]
 
 

@@ -20,7 +20,7 @@ from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
-from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Signal, Transaction
+from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Signal, Transaction
 
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
@@ -45,7 +45,7 @@ class SharedSession:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.history = History()
-        self._own_parameters = dict(backend.parameters)
+        self.own_parameters = dict(backend.parameters)
         self.clients: dict[int, Client] = {}
         self.catalog = Catalog()
         self.dirty_reads = DirtyReads()
@@ -100,7 +100,7 @@ class SharedSession:
         if limits:
             exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
-        self._must_succeed(controls)
+        self.must_succeed(controls)
         if reply.error is not None:
             self.history.return_to(guard)
             self._fail_transaction(client)
@@ -141,7 +141,7 @@ class SharedSession:
         # In a failed transaction the server parses and does no more.
         reply = exchange.ask(wire.message(b"P", b"\0" + text + b"\0\0\0") + wire.SYNC, Reply())
         yield exchange
-        self._must_succeed(controls)
+        self.must_succeed(controls)
         self.history.return_to(guard)
         if "P" in reply.fields:
             return reply.error
@@ -188,7 +188,12 @@ class SharedSession:
             level.settings = client.parameters.snapshot()  # a rollback must not bring them back
         return reply.error
 
-    def _must_succeed(self, replies: Sequence[Reply]) -> None:
+    def must_succeed(self, replies: Sequence[Reply]) -> None:
+        """Check that what the sandbox asked for by itself was done.
+
+        Raises:
+            Broken: It was not, or the shared transaction has ended.
+        """
         for reply in replies:
             if reply.error is not None:
                 raise Broken(reply.fields.get("M", "a savepoint could not be set"))
@@ -255,7 +260,7 @@ class SharedSession:
             controls.append(exchange.ask(wire.query(before), Reply()))
         reply = exchange.ask(wire.query(sql), Reply())
         yield exchange
-        self._must_succeed(controls)
+        self.must_succeed(controls)
         if reply.error is not None:
             self.history.return_to(guard)
         return reply
@@ -405,45 +410,6 @@ class SharedSession:
     def _label(self, number: int) -> str:
         client = self.clients.get(number)
         return client.label if client is not None else f"connection {number} (closed since)"
-
-    def greet(self, client: Client) -> Work:
-        """Give a new client its session: the parameters it asked for, and what they are now."""
-        reply = Reply()
-        exchange = Exchange()
-        guard = self.history.guard()
-        controls = [exchange.ask(wire.query(self.history.take_sql() or ";"), Reply())]
-        wanted = client.parameters.effective
-        exchange.ask(wire.query(parameters.switch(self.history.settings, wanted) or ";"), reply)
-        limits = parameters.limits(wanted)
-        if limits:
-            exchange.ask(wire.query(parameters.lift(limits)), Reply())
-        yield exchange
-        self._must_succeed(controls)
-        if reply.error is not None:
-            self.history.return_to(guard)
-            client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
-            return False
-        client.reported = dict(self.backend.parameters)
-        client.defaults = dict(self.backend.parameters)
-        client.parameters.start(self._unlike_the_server(wanted))
-        wanted = client.parameters.effective
-        self.history.settings = {name: value for name, value in wanted.items() if name not in limits}
-        client.send(wire.AUTHENTICATION_OK)
-        for name, value in client.reported.items():
-            client.send(wire.parameter_status(name, value))
-        client.send(wire.backend_key_data(client.number, client.key))
-        client.ready()
-        return True
-
-    def _unlike_the_server(self, startup: Settings) -> Settings:
-        """Return the start-up parameters without those that are the server's own, said in other words.
-
-        asyncpg asks for ``client_encoding=utf-8`` and libpq for nothing: without this, each change from one driver to
-        the other would change a parameter that never differs.
-        """
-        own = {name.lower(): value for name, value in self._own_parameters.items()}
-        now = {name.lower(): value for name, value in self.backend.parameters.items()}
-        return {name: value for name, value in startup.items() if name not in now or now[name] != own.get(name)}
 
     # -- Prepared statements and cursors
 

@@ -1,0 +1,54 @@
+"""A new client on the shared session: it gets the parameters it asked for, and is told what all of them are now.
+
+The rule: a parameter that the server has anyway is not kept for the client, whatever words it used for it.
+"""
+
+from __future__ import annotations
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import parameters
+from pytest_chatdify_db.sandbox.backend import Exchange, Reply
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.session import SharedSession, Work
+from pytest_chatdify_db.sandbox.transactions import Settings
+
+
+def greet(session: SharedSession, client: Client) -> Work:
+    """Give *client* its session; return whether it got what it asked for."""
+    reply = Reply()
+    exchange = Exchange()
+    guard = session.history.guard()
+    controls = [exchange.ask(wire.query(session.history.take_sql() or ";"), Reply())]
+    wanted = client.parameters.effective
+    exchange.ask(wire.query(parameters.switch(session.history.settings, wanted) or ";"), reply)
+    limits = parameters.limits(wanted)
+    if limits:
+        exchange.ask(wire.query(parameters.lift(limits)), Reply())
+    yield exchange
+    session.must_succeed(controls)
+    if reply.error is not None:
+        session.history.return_to(guard)
+        client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
+        return False
+    client.reported = dict(session.backend.parameters)
+    client.defaults = dict(session.backend.parameters)
+    client.parameters.start(_unlike_the_server(session, wanted))
+    wanted = client.parameters.effective
+    session.history.settings = {name: value for name, value in wanted.items() if name not in limits}
+    client.send(wire.AUTHENTICATION_OK)
+    for name, value in client.reported.items():
+        client.send(wire.parameter_status(name, value))
+    client.send(wire.backend_key_data(client.number, client.key))
+    client.ready()
+    return True
+
+
+def _unlike_the_server(session: SharedSession, startup: Settings) -> Settings:
+    """Return the start-up parameters without those that are the server's own, said in other words.
+
+    asyncpg asks for ``client_encoding=utf-8`` and libpq for nothing: without this, each change from one driver to
+    the other would change a parameter that never differs.
+    """
+    own = {name.lower(): value for name, value in session.own_parameters.items()}
+    now = {name.lower(): value for name, value in session.backend.parameters.items()}
+    return {name: value for name, value in startup.items() if name not in now or now[name] != own.get(name)}
