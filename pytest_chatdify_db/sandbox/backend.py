@@ -16,7 +16,7 @@ from pytest_chatdify_db.postgres import wire
 
 #: Messages that go to the client as they are.
 _PASSED: Final = frozenset(b"DTtdcHIsnV")
-_HEADER = Struct("!i")
+_length = Struct("!i").unpack_from
 
 
 class Reply:
@@ -106,8 +106,9 @@ class Backend:
         buffer += data
         position = run = 0
         end_of_data = len(buffer)
-        while end_of_data - position >= 5:
-            end = position + 1 + _HEADER.unpack_from(buffer, position + 1)[0]
+        last_header = end_of_data - 5
+        while position <= last_header:
+            end = position + 1 + _length(buffer, position + 1)[0]
             if end > end_of_data:
                 break
             kind = buffer[position]
