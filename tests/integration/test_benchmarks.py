@@ -51,7 +51,7 @@ def test_profiles(capfd: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "Processor time of the sandbox" in out
     assert "core.py" in out
-    assert "lifetimes.py" in out
+    assert "pytest_chatdify_db/plugin.py" in out
 
 
 def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,4 +60,4 @@ def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
         main(["speed"])
 
     assert stopped.value.code == 2
-    assert "'speed' is none of latency, suites, startup, workers, profile" in capsys.readouterr().err
+    assert "'speed' is none of latency, layer, suites, startup, workers, profile" in capsys.readouterr().err
