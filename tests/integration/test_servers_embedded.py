@@ -26,6 +26,8 @@ PACKAGE_ROOT = Path(servers.__file__).parents[2]
 #: A test run in a process of its own: prints its directory and its server's address, then does what it is told.
 OWNER = """
 import os, signal, sys
+# Whoever runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pytest_chatdify_db import servers
 from pytest_chatdify_db.run import Run
 run = Run.create()
