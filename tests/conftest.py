@@ -95,7 +95,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """A mini-project; options and plugins of the surrounding run do not reach it."""
     for name in [name for name in os.environ if name.startswith("CHATDIFY_DB_")]:
         monkeypatch.delenv(name)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # with the last two pytest does not shorten its summary
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", _CACHE)
     return Project(pytester)
