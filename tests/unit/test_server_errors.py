@@ -50,13 +50,13 @@ To fix this, either:
     ),
     (
         ServerUnavailable.no_binaries(
-            ["/opt/pg/bin: does not run", "/root/pg/bin: out of reach"], ["on PATH", "in /usr"]
+            ["/opt/pg/bin: does not run", "/srv/pg/bin: out of reach"], ["on PATH", "in /usr"]
         ),
         """\
 chatdify-db found no PostgreSQL programs to run a server with.
 Cause:
   /opt/pg/bin: does not run
-  /root/pg/bin: out of reach
+  /srv/pg/bin: out of reach
 Tried:
   - on PATH
   - in /usr
