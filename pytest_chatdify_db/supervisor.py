@@ -102,6 +102,8 @@ def main(path: Path) -> None:
     # Read through the descriptor: to open the file again and close that would drop the lock.
     job: Job = json.loads(os.read(descriptor, 1 << 20))
     signal.signal(signal.SIGTERM, _exit)
+    # A run in the background ignores this one, children inherit that, and a server is told by it to stop at once.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     server: Any = None
     lease: int | None = None
     try:

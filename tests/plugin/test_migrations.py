@@ -239,7 +239,7 @@ def test_models_and_migrations_differ(migrated: Project) -> None:
     result.stdout.fnmatch_lines(
         [
             "*chatdify-db: the migrations do not make what the models declare.",
-            "*op.create_unique_constraint(*'item', ['name'])*",
+            "*op.create_unique_constraint(*'item', *'name'*)*",
             "*alembic revision --autogenerate*",
         ]
     )
