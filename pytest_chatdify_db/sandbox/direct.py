@@ -19,7 +19,6 @@ from pytest_chatdify_db.sandbox.client import (
     DESCRIBE,
     PARSE,
     QUERY,
-    SYNC,
     Client,
     Message,
     Prepared,
@@ -192,8 +191,3 @@ class DirectSession:
         if kind == 69:
             self._parses.clear()
         return own_words(self.client, message) if kind in {69, 78} else message
-
-
-def ends_pipeline(unit: list[Message]) -> bool:
-    """Return whether the server will answer *unit* with ReadyForQuery."""
-    return unit[-1].kind in {SYNC, QUERY}
