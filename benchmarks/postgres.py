@@ -19,6 +19,7 @@ from typing import Final
 from pytest_chatdify_db import admin
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
+from pytest_chatdify_db.postgres.quoting import quote_literal
 from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import binaries, cluster
 from pytest_chatdify_db.servers.base import THROWAWAY
@@ -120,7 +121,7 @@ def _await(local: Address, log: Path) -> Stand:
             continue
         with connection:
             password = secrets.token_hex(8)
-            connection.query(f"CREATE ROLE benchmark SUPERUSER LOGIN PASSWORD {admin.quote_literal(password)}")
+            connection.query(f"CREATE ROLE benchmark SUPERUSER LOGIN PASSWORD {quote_literal(password)}")
             version = connection.parameters["server_version"].split()[0]
         return Stand(version, replace(local, host="127.0.0.1", user="benchmark", password=password), local)
 

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from pytest_chatdify_db import naming
 from pytest_chatdify_db.postgres.connection import Connection, ServerError
+from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
 
 #: How files get from a template into a clone. ``file_copy`` is twice as fast where nothing is synced to a disk, and far
 #: slower where it is: it costs two checkpoints.
@@ -29,17 +30,6 @@ _HELD_ELSEWHERE: Final = """
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
        AND classid::bigint = {high} AND objid::bigint = {low}
 """
-
-
-def quote_identifier(name: str) -> str:
-    """Return *name* as SQL writes an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(text: str) -> str:
-    """Return *text* as SQL writes a string, whatever ``standard_conforming_strings`` is."""
-    escaped = text.replace("'", "''")
-    return f" E'{escaped.replace(chr(92), chr(92) * 2)}'" if "\\" in text else f"'{escaped}'"
 
 
 def major_version(connection: Connection) -> int:
@@ -63,16 +53,16 @@ def create_database(
         ServerError: 42P04 if it exists.
     """
     choice = f" STRATEGY {strategy}" if strategy and major_version(connection) >= _STRATEGY_SINCE else ""
-    connection.query(f"CREATE DATABASE {quote_identifier(name)} TEMPLATE {quote_identifier(template)}{choice}")
+    connection.query(f"CREATE DATABASE {quote_name(name)} TEMPLATE {quote_name(template)}{choice}")
 
 
 def drop_database(connection: Connection, name: str) -> None:
     """Drop the database *name*, sealed or not, and end the sessions on it; one that does not exist is no error."""
     try:
         if is_sealed(connection, name):
-            connection.query(f"ALTER DATABASE {quote_identifier(name)} IS_TEMPLATE false")
+            connection.query(f"ALTER DATABASE {quote_name(name)} IS_TEMPLATE false")
         await_quiet(connection, name, terminate=True)
-        connection.query(f"DROP DATABASE IF EXISTS {quote_identifier(name)} WITH (FORCE)")
+        connection.query(f"DROP DATABASE IF EXISTS {quote_name(name)} WITH (FORCE)")
     except ServerError as error:
         if error.sqlstate != UNKNOWN_DATABASE:
             raise
@@ -84,7 +74,7 @@ def rename_database(connection: Connection, name: str, new_name: str) -> None:
     Raises:
         ServerError: 55006 if somebody is, after 5 s.
     """
-    connection.query(f"ALTER DATABASE {quote_identifier(name)} RENAME TO {quote_identifier(new_name)}")
+    connection.query(f"ALTER DATABASE {quote_name(name)} RENAME TO {quote_name(new_name)}")
 
 
 def await_quiet(connection: Connection, name: str, *, terminate: bool = False, patience: float = 2.0) -> bool:
@@ -128,7 +118,7 @@ def seal(connection: Connection, name: str) -> None:
 
     A session on a template makes every clone of it fail, so nobody may have one.
     """
-    connection.query(f"ALTER DATABASE {quote_identifier(name)} ALLOW_CONNECTIONS false IS_TEMPLATE true")
+    connection.query(f"ALTER DATABASE {quote_name(name)} ALLOW_CONNECTIONS false IS_TEMPLATE true")
 
 
 def is_sealed(connection: Connection, name: str) -> bool:
@@ -154,7 +144,7 @@ def databases(connection: Connection, prefix: str) -> list[str]:
 
 def comment(connection: Connection, name: str, text: str) -> None:
     """Write *text* beside the database *name*."""
-    connection.query(f"COMMENT ON DATABASE {quote_identifier(name)} IS {quote_literal(text)}")
+    connection.query(f"COMMENT ON DATABASE {quote_name(name)} IS {quote_literal(text)}")
 
 
 def comments(connection: Connection, prefix: str) -> dict[str, str]:

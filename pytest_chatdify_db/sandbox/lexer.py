@@ -193,15 +193,3 @@ def _unescaped(escape: re.Match[str]) -> str:
     if byte or octal:
         return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
     return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
-
-
-def quote_name(name: str) -> str:
-    """Return *name* as a quoted identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(value: str) -> str:
-    """Return *value* as a string constant that reads the same whatever ``standard_conforming_strings`` says."""
-    if "\\" in value:
-        return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-    return "'" + value.replace("'", "''") + "'"

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
-from pytest_chatdify_db.sandbox.lexer import Token, quote_name
+from pytest_chatdify_db.sandbox.lexer import Token
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Replacement, Text, offsets
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pytest_chatdify_db.sandbox.lexer import Token, quote_literal, quote_name, tokens
+from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
+from pytest_chatdify_db.sandbox.lexer import Token, tokens
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 

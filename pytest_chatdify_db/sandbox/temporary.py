@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pytest_chatdify_db.sandbox.lexer import Token, quote_literal, quote_name
+from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
+from pytest_chatdify_db.sandbox.lexer import Token
 from pytest_chatdify_db.sandbox.sql import Statement
 
 _CREATE = re.compile(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_chatdify_db.postgres import quoting
 from pytest_chatdify_db.sandbox import lexer, sql
 from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
 
@@ -190,6 +191,6 @@ def test_calls_are_found_in_a_long_literal() -> None:
 
 def test_names_and_literals_are_quoted() -> None:
     """So that they read the same whatever they hold."""
-    assert lexer.quote_name('a"b') == '"a""b"'
-    assert lexer.quote_literal("it's") == "'it''s'"
-    assert lexer.quote_literal("a\\b'") == " E'a\\\\b'''"
+    assert quoting.quote_name('a"b') == '"a""b"'
+    assert quoting.quote_literal("it's") == "'it''s'"
+    assert quoting.quote_literal("a\\b'") == " E'a\\\\b'''"
