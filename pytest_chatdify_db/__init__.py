@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
     from pytest_chatdify_db.fixtures.live_server import LiveServer, RunningServer
     from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
+    from pytest_chatdify_db.fixtures.on_commit import CaptureOnCommit
     from pytest_chatdify_db.fixtures.queries import CountQueries
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AssertMigrationsMatch",
+    "CaptureOnCommit",
     "CeleryEager",
     "ChatdifyDBError",
     "ChatdifyDBWarning",
@@ -54,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "AssertMigrationsMatch": "fixtures.migrations",
+    "CaptureOnCommit": "fixtures.on_commit",
     "CeleryEager": "fixtures.celery",
     "ChatdifyDBError": "errors",
     "ChatdifyDBWarning": "findings",

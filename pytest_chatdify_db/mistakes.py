@@ -379,6 +379,18 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def no_hooks(cls) -> Self:
+        """Say that the project does not use the layer whose hooks would be captured."""
+        return cls.compose(
+            "chatdify-db: the fixture 'capture_on_commit' has nothing to capture.",
+            cause="app.db cannot be imported: this project's package 'app' is another one",
+            fixes=[
+                "let app.db be found, if the project uses it: its own directory 'app' has no __init__.py",
+                "do without the fixture: hooks of other libraries run when the test's code commits",
+            ],
+        )
+
+    @classmethod
     def no_uvicorn(cls) -> Self:
         """Say that the fixture needs a package."""
         return cls.compose(

@@ -39,6 +39,7 @@ from pytest_chatdify_db.fixtures.live_server import live_server as live_server
 from pytest_chatdify_db.fixtures.migrations import (
     chatdify_db_assert_migrations_match as chatdify_db_assert_migrations_match,
 )
+from pytest_chatdify_db.fixtures.on_commit import capture_on_commit as capture_on_commit
 from pytest_chatdify_db.fixtures.queries import assert_max_num_queries as assert_max_num_queries
 from pytest_chatdify_db.fixtures.queries import assert_num_queries as assert_num_queries
 from pytest_chatdify_db.fixtures.sessions import session as session

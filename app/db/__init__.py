@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         is_retryable,
         sqlstate,
     )
-    from app.db.hooks import apply_async_on_commit, delay_on_commit, on_commit
+    from app.db.hooks import OnCommitCall, apply_async_on_commit, delay_on_commit, on_commit
     from app.db.session import (
         AsyncSessionLocal,
         SyncSessionLocal,
@@ -53,6 +53,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseUnavailable",
     "DriverMissing",
+    "OnCommitCall",
     "SyncSessionLocal",
     "TimestampMixin",
     "TransactionAborted",
@@ -91,7 +92,7 @@ _MODULES = {
         "is_retryable",
         "sqlstate",
     ),
-    "hooks": ("apply_async_on_commit", "delay_on_commit", "on_commit"),
+    "hooks": ("OnCommitCall", "apply_async_on_commit", "delay_on_commit", "on_commit"),
     "session": (
         "AsyncSessionLocal",
         "SyncSessionLocal",

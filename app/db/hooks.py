@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol
 
 from sqlalchemy import event
@@ -23,7 +22,7 @@ from sqlalchemy.util import await_only
 if TYPE_CHECKING:
     from sqlalchemy.orm import SessionTransaction
 
-__all__ = ["apply_async_on_commit", "delay_on_commit", "on_commit"]
+__all__ = ["OnCommitCall", "apply_async_on_commit", "delay_on_commit", "on_commit"]
 
 _P = ParamSpec("_P")
 _STATE: Final = "app.db.hooks"
@@ -38,16 +37,42 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    transaction: SessionTransaction | None
+class OnCommitCall:
+    """What waits for a commit: a function to call, or a task to send.
+
+    Args:
+        function: The function, or the Celery task.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        options: Options of ``apply_async`` for a task; None for a function.
+    """
+
+    function: Any
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] | None = None
+
+    def __call__(self) -> Any:
+        """Send the task, or call the function and return what it returns: of a coroutine function, what to await."""
+        if self.options is None:
+            return self.function(*self.args, **self.kwargs)
+        return self.function.apply_async(self.args, dict(self.kwargs), **self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A call, how its kind of session makes it, and the transaction or savepoint that it depends on."""
+
+    call: OnCommitCall
     run: Callable[[], object]
+    transaction: SessionTransaction | None
 
 
 @dataclass(slots=True)
 class _State:
     """What one session has to run, and which of its open transactions have been committed."""
 
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[Registered] = field(default_factory=list)
     committed: list[SessionTransaction | None] = field(default_factory=list)
 
 
@@ -64,13 +89,13 @@ def on_commit(session: AnySession, function: Callable[_P, object], *args: _P.arg
     Raises:
         TypeError: *function* is a coroutine function and *session* a synchronous session.
     """
-    sync_session = _sync_half(session)
+    call = OnCommitCall(function, args, kwargs)
     if not inspect.iscoroutinefunction(function):
-        _register(sync_session, partial(function, *args, **kwargs))
-    elif not isinstance(session, (AsyncSession, async_scoped_session)):
+        _register(session, call, call)
+    elif not _is_async(session):
         raise TypeError(f"on_commit cannot await {function.__qualname__} for a synchronous session; pass a function")
     else:
-        _register(sync_session, lambda: await_only(function(*args, **kwargs)))
+        _register(session, call, lambda: await_only(call()))
 
 
 def delay_on_commit(session: AnySession, task: Task, *args: object, **kwargs: object) -> None:
@@ -104,11 +129,29 @@ def apply_async_on_commit(
         kwargs: Its keyword arguments.
         **options: Options of ``apply_async`` (``countdown``, ``queue``...).
     """
-    send = partial(task.apply_async, tuple(args), dict(kwargs or {}), **options)
-    if isinstance(session, (AsyncSession, async_scoped_session)):
-        _register(_sync_half(session), lambda: await_only(asyncio.to_thread(send)))
-    else:
-        _register(_sync_half(session), send)
+    send = OnCommitCall(task, tuple(args), dict(kwargs or {}), options)
+    _register(session, send, (lambda: await_only(asyncio.to_thread(send))) if _is_async(session) else send)
+
+
+def run_all(calls: Sequence[Registered]) -> None:
+    """Run what is due after a commit. Whoever wants it held back, as tests do, puts a function in place of this one.
+
+    Args:
+        calls: The calls, in the order of registration.
+
+    Raises:
+        Exception: What one of them raised, after all have run; an ``ExceptionGroup`` if several did.
+    """
+    errors: list[Exception] = []
+    for call in calls:
+        try:
+            call.run()
+        except Exception as error:  # noqa: BLE001 - raised below, after the other calls
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup("several calls registered with on_commit failed; the transaction is committed", errors)
 
 
 def has_calls(session: Session) -> bool:
@@ -124,13 +167,18 @@ def _sync_half(session: AnySession) -> Session:
     return session.sync_session if isinstance(session, AsyncSession) else session
 
 
-def _register(session: Session, run: Callable[[], object]) -> None:
-    state: _State | None = session.info.get(_STATE)
+def _is_async(session: AnySession) -> bool:
+    return isinstance(session, (AsyncSession, async_scoped_session))
+
+
+def _register(session: AnySession, call: OnCommitCall, run: Callable[[], object]) -> None:
+    half = _sync_half(session)
+    state: _State | None = half.info.get(_STATE)
     if state is None:
-        state = session.info[_STATE] = _State()
-        event.listen(session, "after_commit", _note_commit)
-        event.listen(session, "after_transaction_end", _settle)
-    state.calls.append(_Call(_innermost(session), run))
+        state = half.info[_STATE] = _State()
+        event.listen(half, "after_commit", _note_commit)
+        event.listen(half, "after_transaction_end", _settle)
+    state.calls.append(Registered(call, run, _innermost(half)))
 
 
 def _innermost(session: Session) -> SessionTransaction | None:
@@ -150,10 +198,10 @@ def _settle(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
         calls, state.calls = state.calls, []
         if committed:
-            _run([call.run for call in calls])
+            run_all(calls)
     elif transaction.nested:
         state.calls = [
-            call if call.transaction is not transaction else _Call(transaction.parent, call.run)
+            call if call.transaction is not transaction else replace(call, transaction=transaction.parent)
             for call in state.calls
             if committed or call.transaction is not transaction
         ]
@@ -162,16 +210,3 @@ def _settle(session: Session, transaction: SessionTransaction) -> None:
 def _state(session: Session) -> _State:
     state: _State = session.info[_STATE]
     return state
-
-
-def _run(calls: Sequence[Callable[[], object]]) -> None:
-    errors: list[Exception] = []
-    for call in calls:
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - raised below, after the other calls
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ExceptionGroup("several calls registered with on_commit failed; the transaction is committed", errors)

@@ -160,6 +160,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "correct the name given to send_task",
     ),
     (
+        FixtureError.no_hooks(),
+        "chatdify-db: the fixture 'capture_on_commit' has nothing to capture.",
+        "app.db cannot be imported: this project's package 'app' is another one",
+        "its own directory 'app' has no __init__.py",
+    ),
+    (
         FixtureError.no_uvicorn(),
         "chatdify-db: the fixture 'live_server' cannot serve the application.",
         "uvicorn is not installed",
