@@ -4,6 +4,7 @@ ChatdifyDBError
 +-- RunFailed               the private directory of the run could not be made or found
 +-- ServerUnavailable       no PostgreSQL server could be started or used
 +-- TemplateFailed          a database could not be built or cloned
++-- CopyFailed              rows could not be copied from the sandbox into a database
 
 A class is a family; a classmethod of it writes the text of one case. No text ever holds a password: an address goes in
 by ``str(address)``, which hides it.
@@ -310,6 +311,23 @@ class TemplateFailed(ChatdifyDBError):
             fixes=[
                 "let the seed or the migrations close every connection that they open (engine.dispose())",
                 "let threads and processes that they start end before they return",
+            ],
+        )
+
+
+class CopyFailed(ChatdifyDBError):
+    """Rows could not be copied from the sandbox into a database."""
+
+    @classmethod
+    def refused(cls, target: str, cause: str) -> Self:
+        """The server refused one of them, or is gone."""
+        return cls.compose(
+            f"chatdify-db could not copy the rows of the sandbox to {target}.",
+            cause=cause,
+            fixes=[
+                "see that the server still runs and has space, and run pytest again",
+                "use a server whose role is a superuser, as an embedded one or a container is: "
+                "pytest --chatdify-db-server=auto",
             ],
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_chatdify_db.errors import ChatdifyDBError, RunFailed, ServerUnavailable, TemplateFailed
+from pytest_chatdify_db.errors import ChatdifyDBError, CopyFailed, RunFailed, ServerUnavailable, TemplateFailed
 
 ADDRESS = "postgresql://alice:***@db:5432/postgres"
 AUTO = "  - use another server:  pytest --chatdify-db-server=auto"
@@ -27,6 +27,15 @@ chatdify-db could not join its test run.
 Cause: the run's directory /dev/shm/x is gone: the process that made it has ended
 To fix this:
   - run pytest again; should it happen again, look for what ends pytest's controlling process early""",
+    ),
+    (
+        CopyFailed.refused(ADDRESS, 'new row violates check constraint "positive"'),
+        f"""\
+chatdify-db could not copy the rows of the sandbox to {ADDRESS}.
+Cause: new row violates check constraint "positive"
+To fix this, either:
+  - see that the server still runs and has space, and run pytest again
+  - use a server whose role is a superuser, as an embedded one or a container is: pytest --chatdify-db-server=auto""",
     ),
     (
         ServerUnavailable.nothing_left(
