@@ -154,7 +154,7 @@ def test_without_the_layer(project: Project) -> None:
         """,
     )
 
-    result = project.run("-o", "pythonpath=.", "--chatdify-db-metadata=tables:all")
+    result = project.run("-o", "pythonpath=.", "--chatdify-db-metadata=models:metadata")
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*chatdify-db: the fixture 'capture_on_commit' has nothing to capture."])
