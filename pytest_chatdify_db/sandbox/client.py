@@ -108,12 +108,16 @@ class Cursor:
         depth: How many savepoints its client had set when it was opened; one that is undone takes it along.
         is_holdable: Whether it was declared WITH HOLD.
         is_held: Whether its transaction has committed, so that none undoes it any more.
+        tick: When it was opened, as the history of the transaction counts.
+        undone_by: The client whose rollback has closed it on the server, as messages call it; empty if it is open.
     """
 
     server_name: bytes
     depth: int
     is_holdable: bool = False
     is_held: bool = False
+    tick: int = 0
+    undone_by: str = ""
 
 
 @dataclass(slots=True)

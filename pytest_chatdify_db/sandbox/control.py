@@ -145,7 +145,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
         return session.fail(client, refusals.lost(transaction.lost))
     if index is None:
         return session.fail(client, refusals.no_savepoint(statement.name))
-    session.history.undo(transaction, index)
+    session.undo(client, index)
     session.cursors.roll_back_to(client, index)
     transaction.failed = False
     level = transaction.levels[index]

@@ -1,7 +1,8 @@
 """Cursors and portals: whose each one is and when it ends, in a session where all clients' share one name space.
 
 The rule: a name goes to the server as the client has it, since a driver may say it in SQL too; only where another
-client has a cursor of that name does it get the client's prefix.
+client has a cursor of that name does it get the client's prefix. Where another client's rollback has closed a cursor,
+an empty one stands in its place, so that its name stays taken and can be closed, and reading it is refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox.client import Client, Cursor
 
 
@@ -59,6 +61,20 @@ class Cursors:
         self._closing += wire.message(b"C", b"P" + self.server_name(client, b"") + b"\0")
         self.closed(client, b"")
 
+    @staticmethod
+    def undone(clients: Iterable[Client], since: int, by: Client) -> list[tuple[Client, Cursor]]:
+        """Note, and return, what others opened after the tick *since* and a rollback of the client *by* has closed."""
+        lost = [
+            (client, cursor)
+            for client in clients
+            if client is not by
+            for cursor in client.cursors.values()
+            if cursor.tick > since
+        ]
+        for _, cursor in lost:
+            cursor.undone_by = cursor.undone_by or by.label
+        return lost
+
     def end_transaction(self, client: Client, *, commits: bool) -> None:
         """Close what ends with the client's transaction."""
         ending = []
@@ -88,3 +104,8 @@ class Cursors:
         messages = bytes(self._closing)
         self._closing.clear()
         return messages
+
+
+def placeholder(cursor: Cursor) -> str:
+    """Return the SQL that opens an empty cursor in the place of one that was closed under its client's feet."""
+    return f"DECLARE {quote_name(cursor.server_name.decode('utf-8', 'replace'))} CURSOR FOR SELECT"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import control, copying, names, parameters, signals
+from pytest_chatdify_db.sandbox import control, copying, names, parameters, refusals, signals
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -232,6 +232,8 @@ class _Pipeline:
         portal = client.portals.get(name)
         if kind == DESCRIBE and portal is None and not name:
             return _NO_PORTAL
+        if kind == DESCRIBE and (objection := self._undone(name)) is not None:
+            return objection
         if kind == DESCRIBE and portal is not None and portal.prepared is not None:
             if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
                 return objection
@@ -249,6 +251,8 @@ class _Pipeline:
         portal = client.portals.get(name)
         if portal is None and not name:
             return (yield from self.object(_NO_PORTAL))
+        if (undone := self._undone(name)) is not None:
+            return (yield from self.object(undone))
         if portal is not None and portal.has_run:
             text = f'portal "{name.decode("utf-8", "replace")}" cannot be run'
             return (yield from self.object(wire.error("55000", text)))
@@ -287,6 +291,11 @@ class _Pipeline:
         if transaction is None or not transaction.failed:
             return None
         return self.session.objection(self.client, statement)
+
+    def _undone(self, portal: bytes) -> bytes | None:
+        """Return the error that the portal was closed by another client's rollback."""
+        cursor = self.client.cursors.get(portal)
+        return refusals.cursor_undone(self.client.label, cursor.undone_by) if cursor and cursor.undone_by else None
 
     def _has_rows_in_failed(self, prepared: Prepared) -> bytes | None:
         """Return the error that the description of rows is in a failed transaction; that of no rows is given."""

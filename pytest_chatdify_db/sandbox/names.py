@@ -12,7 +12,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox import sql
-from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.client import Client, Cursor, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.lexer import Token
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
@@ -61,6 +61,15 @@ def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes
     text = text_for_server(client, original, found, cursors)
     rest = text.sent + body[rest_at - 1 :]
     return name, Prepared(client.prefix + name if name else b"", rest, statement, text if text.replaced else None)
+
+
+def cursor_of(client: Client, statement: Statement) -> Cursor | None:
+    """Return the client's cursor that *statement* reads or speaks of, other than to close it; None if there is none."""
+    if statement.kind is Kind.CURSOR:
+        return client.cursors.get(statement.name.encode("latin-1"))
+    if "urrent" in statement.text and (match := _CURRENT_OF.search(statement.text)):
+        return client.cursors.get(Token(match[1], 0, 0).name.encode("latin-1"))
+    return None
 
 
 def prepared_by_sql(client: Client, statement: Statement) -> Prepared:

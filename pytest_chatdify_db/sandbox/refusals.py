@@ -33,6 +33,18 @@ def conflict(owner: str, other: str) -> bytes:
     )
 
 
+def cursor_undone(owner: str, by: str) -> bytes:
+    """Refuse to read a cursor that another connection's rollback has closed."""
+    return wire.error(
+        "40001",
+        "this test's connections have got into each other's way: another one's rollback has closed this cursor",
+        detail=f"{owner} opened the cursor after {by} had begun to write, and {by} has rolled back since. All"
+        " connections of a test share one transaction, in which a rollback closes what was opened since the writes"
+        " that it undoes.",
+        hint="Read the cursor to its end before the other one rolls back. " + OWN_DATABASE,
+    )
+
+
 def dirty_read(writer: str, table: str, wrote: str) -> bytes:
     """Refuse to read what another connection has not committed."""
     return wire.error(

@@ -10,7 +10,17 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import catalog, constraints, dirty, names, parameters, refusals, signals, temporary
+from pytest_chatdify_db.sandbox import (
+    catalog,
+    constraints,
+    cursors,
+    dirty,
+    names,
+    parameters,
+    refusals,
+    signals,
+    temporary,
+)
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
@@ -156,9 +166,6 @@ class SharedSession:
     def _begin_exchange(self, exchange: Exchange, client: Client, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        if closing := self._closing + self.cursors.take_closing():
-            replies.append(exchange.ask(closing + wire.SYNC, Reply()))
-            self._closing.clear()
         wanted = client.parameters.effective
         if adopt := parameters.switch(self.history.settings, wanted):
             self.history.sql.append(adopt)
@@ -167,6 +174,9 @@ class SharedSession:
             self.history.sql.append(_READ_ONLY_BEGIN)
         if before := self.history.take_sql():
             replies.append(exchange.ask(wire.query(before), Reply()))
+        if closing := self._closing + self.cursors.take_closing():
+            replies.append(exchange.ask(closing + wire.SYNC, Reply()))
+            self._closing.clear()
         return replies
 
     def _adopt(self, client: Client) -> Generator[Exchange, None, bytes | None]:
@@ -324,12 +334,21 @@ class SharedSession:
         transaction = client.transaction
         if transaction is not None:
             if not transaction.lost:
-                self.history.undo(transaction)
+                self.undo(client)
             client.parameters.restore(transaction.levels[0].settings)
             for name in transaction.made_tables:
                 client.temporary.pop(name, None)
             self.history.leave(transaction, 0)
         self._end(client, commits=False)
+
+    def undo(self, client: Client, index: int = 0) -> None:
+        """Undo what the client has written since its savepoint of that index, and note whose cursors that closes."""
+        since = self.history.undo(self.begin(client), index)
+        if since is None:
+            return
+        for owner, cursor in self.cursors.undone(self.clients.values(), since, client):
+            cursor.tick = self.history.opened_cursor(owner.number)
+            self.history.sql.append(cursors.placeholder(cursor))
 
     def _end(self, client: Client, *, commits: bool) -> None:
         client.portals.clear()
@@ -378,6 +397,8 @@ class SharedSession:
                 return refusals.lost(transaction.lost) if transaction.lost else refusals.IN_FAILED
         if statement is None:
             return None
+        if client.cursors and (lost := names.cursor_of(client, statement)) is not None and lost.undone_by:
+            return refusals.cursor_undone(client.label, lost.undone_by)
         if self.history.conflict is not None and statement.reads_data:
             conflict = self.history.conflict
             return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
@@ -436,7 +457,7 @@ class SharedSession:
         """Note that the client has opened a cursor."""
         if name not in client.cursors:
             self.cursors.opened(client, name, is_holdable=is_holdable)
-        self.history.opened_cursor(client.number)
+        client.cursors[name].tick = self.history.opened_cursor(client.number)
 
     def close_unnamed(self, client: Client) -> None:
         """Forget the client's unnamed statement and portal, which its simple queries destroy."""

@@ -3,7 +3,7 @@
 The rule: a savepoint is set where it is first needed, not where a client asked for one, and it *floats*. As long as a
 client has written nothing since its savepoint there is nothing to undo, so the savepoint may be forgotten and set
 again on top of what others wrote meanwhile. Only a rollback that would also undo another client's later writes cannot
-be told this way; it leaves a ``Conflict``. Pure: the methods return nothing, they note the SQL to send in ``sql``.
+be told this way; it leaves a ``Conflict``. Pure: the methods note the SQL to send in ``sql``.
 """
 
 from __future__ import annotations
@@ -166,10 +166,11 @@ class History:
         self.clock += 1
         self._tick += 1
 
-    def opened_cursor(self, owner: int) -> None:
-        """Note that *owner* has opened a cursor, which a return to an earlier savepoint would close."""
+    def opened_cursor(self, owner: int) -> int:
+        """Note that *owner* has opened a cursor, which a return to an earlier savepoint would close; return when."""
         self._tick += 1
         self.cursors[owner] = self._tick
+        return self._tick
 
     def closed_cursors(self, owner: int) -> None:
         """Note that none of *owner*'s cursors is open any more."""
@@ -261,17 +262,23 @@ class History:
             _hold(level, None, None)
         del transaction.levels[index:]
 
-    def undo(self, transaction: Transaction, index: int = 0) -> None:
-        """Undo what the client has written since level *index*, and return there."""
+    def undo(self, transaction: Transaction, index: int = 0) -> int | None:
+        """Undo what the client has written since level *index*, and return there.
+
+        Returns:
+            The tick since which all cursors are closed, whoever opened them; None if nothing was undone.
+        """
         owner, level = transaction.owner, transaction.levels[index]
-        mark = _standing(level)
+        mark, since = _standing(level), None
         if mark is not None and self.own_after(mark.position, owner):
             other = self.other_after(mark.position, owner)
             if other is None:
+                since = mark.tick
                 self.return_to(mark)
             elif self.conflict is None:
                 self.conflict = Conflict(owner, other, mark.position)
         self.leave(transaction, index + 1)
+        return since
 
     # -- Frames
 

@@ -151,3 +151,16 @@ def test_asyncpg_keeps_its_connection_where_no_table_changed(sandbox: StagedSand
         await connection.close()
 
     asyncio.run(main())
+
+
+def test_a_rollback_that_closes_another_clients_cursor_is_told_by_name(connect: Connection, other: Connection) -> None:
+    """The next read of the cursor fails, and the error says which client's rollback it was."""
+    run(other, "SET application_name = 'writer'; BEGIN; INSERT INTO items (id) VALUES (10)")
+    run(connect, "SET application_name = 'reader'; BEGIN; DECLARE c CURSOR FOR SELECT 1")
+    run(other, "ROLLBACK")
+
+    with pytest.raises(psycopg2.errors.SerializationFailure) as refused:
+        run(connect, "FETCH c")
+    assert "(reader) opened the cursor after connection" in str(refused.value.diag.message_detail)
+    assert "(writer) has rolled back since" in str(refused.value.diag.message_detail)
+    run(connect, "CLOSE ALL; ROLLBACK")

@@ -66,6 +66,18 @@ OWN = (
             },
         ),
         (
+            refusals.cursor_undone("connection 1", "connection 2"),
+            {
+                "C": "40001",
+                "M": "this test's connections have got into each other's way: another one's rollback has closed this"
+                " cursor",
+                "D": "connection 1 opened the cursor after connection 2 had begun to write, and connection 2 has rolled"
+                " back since. All connections of a test share one transaction, in which a rollback closes what was"
+                " opened since the writes that it undoes.",
+                "H": f"Read the cursor to its end before the other one rolls back. {OWN}",
+            },
+        ),
+        (
             refusals.needs_transaction("SAVEPOINT"),
             {"C": "25P01", "M": "SAVEPOINT can only be used in transaction blocks"},
         ),
