@@ -64,6 +64,15 @@ async def test_an_error_leaves_the_session_usable(session: AsyncSession) -> None
     assert await session.scalar(select(func.count()).select_from(Account)) == 2
 
 
+@pytest.mark.asyncio(loop_scope="function")
+async def test_in_an_event_loop_of_its_own(session: AsyncSession, sync_session: Session) -> None:
+    """The settings give all tests one loop, which is the cheapest; in any other, ``session`` follows the test."""
+    session.add(Account("Ann", api_key="a"))
+    await session.commit()
+
+    assert sync_session.scalar(select(Account.name)) == "Ann"
+
+
 async def test_no_fixture_is_needed() -> None:
     """Code that opens its own sessions is in the test's transaction too; this test asks for no fixture at all."""
     with get_sync_session() as session:
