@@ -21,6 +21,8 @@ from pytest_chatdify_db.servers import engine
 _PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 
 
+_PROGRAMS = ("chromedriver", "chromium", "initdb", "openssl", "pgbouncer", "redis-server")
+
 # Plugins of pytest that this one has to get along with.
 _PLUGINS = ("cov", "randomly", "repeat", "rerunfailures", "timeout")
 
@@ -60,7 +62,7 @@ def _importable(module: str) -> Callable[[], str]:
 _NEEDS: dict[str, Callable[[], str]] = {
     "docker": _docker,
     "small-disk": _disk,
-    **{name: _installed(name) for name in ("initdb", "openssl", "pgbouncer", "redis-server")},
+    **{name: _installed(name) for name in _PROGRAMS},
     **{f"pytest-{name}": _importable(f"pytest_{name}") for name in _PLUGINS},
 }
 
