@@ -16,7 +16,8 @@ from pytest_chatdify_db.postgres import wire
 
 #: Messages that go to the client as they are.
 _PASSED: Final = frozenset(b"DTtdcHIsnV")
-_length = Struct("!i").unpack_from
+_DATA_ROW: Final = ord("D")
+_header = Struct("!Bi").unpack_from
 
 
 class Reply:
@@ -108,11 +109,11 @@ class Backend:
         end_of_data = len(buffer)
         last_header = end_of_data - 5
         while position <= last_header:
-            end = position + 1 + _length(buffer, position + 1)[0]
+            kind, length = _header(buffer, position)
+            end = position + 1 + length
             if end > end_of_data:
                 break
-            kind = buffer[position]
-            if kind not in _PASSED:
+            if kind != _DATA_ROW and kind not in _PASSED:  # most messages are rows
                 if run < position:
                     self._waiting[0].passed(buffer[run:position])
                 self._special(kind, bytes(buffer[position:end]))

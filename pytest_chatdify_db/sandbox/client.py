@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from struct import Struct
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
-from pytest_chatdify_db.sandbox.parameters import Parameters
+from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.texts import Text
 from pytest_chatdify_db.sandbox.transactions import Transaction
@@ -24,6 +25,7 @@ BIND, CLOSE, DESCRIBE, EXECUTE, FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC, TERMIN
 COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
 PASSWORD = ord("p")
 
+_header = Struct("!Bi").unpack_from
 _ENDS_UNIT: Final = frozenset({SYNC, FLUSH, QUERY, FUNCTION_CALL, COPY_DONE, COPY_FAIL})
 _EXTENDED: Final = frozenset({BIND, CLOSE, DESCRIBE, EXECUTE, PARSE})
 _KNOWN: Final = _ENDS_UNIT | _EXTENDED | {COPY_DATA, TERMINATE}
@@ -158,6 +160,7 @@ class Client:
     parameters: Parameters = field(default_factory=Parameters)
     defaults: dict[str, str] = field(default_factory=dict)  # what the server reported when it came
     reported: dict[str, str] = field(default_factory=dict)  # what it has been told since
+    told: InForce | None = None  # what was in force when it was told
     transaction: Transaction | None = None
     statements: dict[bytes, Prepared] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
@@ -171,7 +174,7 @@ class Client:
     database: str = ""
     skips: bool = False  # until Sync, after an error in the extended protocol
     mid_pipeline: bool = False  # something was executed since the last Sync
-    last_sql: str = ""
+    last_sql: bytes | str = ""
     writing_cursors: set[str] = field(default_factory=set)
     explanation: str = ""  # of a cancellation, if it was not the client's own
     _buffer: bytearray = field(default_factory=bytearray)
@@ -185,7 +188,8 @@ class Client:
 
     def describe(self) -> str:
         """Say in a line who it is and what it did last."""
-        statement = " ".join(self.last_sql.split())
+        last = self.last_sql
+        statement = " ".join((last.decode("utf-8", "replace") if isinstance(last, bytes) else last).split())
         return f"{self.label}, last statement: {statement[:200] or 'none'}"
 
     @property
@@ -251,8 +255,7 @@ class Client:
         buffer = self._buffer
         position, end_of_data = 0, len(buffer)
         while end_of_data - position >= 5 and self.stage is Stage.READY:
-            kind = buffer[position]
-            length = wire.int32(buffer, position + 1)
+            kind, length = _header(buffer, position)
             if kind not in _KNOWN:
                 raise wire.ProtocolViolation(f"invalid frontend message type {kind}")
             if not 4 <= length <= wire.MAX_MESSAGE_LENGTH:
@@ -260,19 +263,16 @@ class Client:
             end = position + 1 + length
             if end > end_of_data:
                 break
-            self._add(Message(kind, bytes(buffer[position + 5 : end])))
+            if kind == TERMINATE:
+                self.stage = Stage.ENDED
+            else:
+                self._unit.append(Message(kind, bytes(buffer[position + 5 : end])))
+                if kind in _ENDS_UNIT:
+                    self.units.append(self._unit)
+                    self._unit = []
             position = end
         if position:
             del buffer[:position]
-
-    def _add(self, message: Message) -> None:
-        if message.kind == TERMINATE:
-            self.stage = Stage.ENDED
-            return
-        self._unit.append(message)
-        if message.kind in _ENDS_UNIT:
-            self.units.append(self._unit)
-            self._unit = []
 
     # -- Out
 

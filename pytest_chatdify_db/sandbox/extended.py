@@ -129,8 +129,9 @@ class _Pipeline:
             return True
         portals = [(portal.statement, portal.values) for portal in segment.executed if portal.statement]
         statements = [statement for statement, _ in portals]
-        changes = [change for statement, values in portals for change in parameters.changes(statement, values)]
-        told = [signal for statement, values in portals for signal in signals.signals(statement, values)]
+        more = [each for each in portals if not each[0].is_plain_read]
+        changes = [change for statement, values in more for change in parameters.changes(statement, values)]
+        told = [signal for statement, values in more for signal in signals.signals(statement, values)]
         request = segment.data + wire.SYNC
         done = yield from self.session.ask(self.client, request, segment.relay, statements, changes, told)
         if done:

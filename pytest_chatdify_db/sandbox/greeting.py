@@ -33,8 +33,7 @@ def greet(session: SharedSession, client: Client) -> Work:
     client.reported = dict(session.backend.parameters)
     client.defaults = dict(session.backend.parameters)
     client.parameters.start(_unlike_the_server(session, wanted))
-    wanted = client.parameters.effective
-    session.history.settings = {name: value for name, value in wanted.items() if name not in limits}
+    session.history.settings = client.parameters.in_force.lasting
     client.send(wire.AUTHENTICATION_OK)
     for name, value in client.reported.items():
         client.send(wire.parameter_status(name, value))

@@ -51,6 +51,7 @@ class Peer:
     received: Callable[[bytes], None]
     ended: Callable[[], None]
     spool: Spool = field(default_factory=Spool)
+    is_encrypted: bool = False
     has_hung_up: bool = False  # it sends no more, and may still read
     events: int = 0  # what the selector looks for
 
@@ -144,6 +145,7 @@ class Host:
             self._watch(peer)
 
     def _watch(self, peer: Peer) -> None:
+        peer.is_encrypted = hasattr(peer.sock, "pending")
         peer.sock.setblocking(False)
         self._look_for(peer)
 
@@ -182,12 +184,16 @@ class Host:
                 peer.ended()
                 return
             peer.received(data)
-            if not hasattr(peer.sock, "pending"):  # TLS may hold more than the selector knows of
+            if not peer.is_encrypted:  # TLS may hold more than the selector knows of
                 return
 
     def _write(self, peer: Peer) -> None:
         out, spool = peer.out, peer.spool
         try:
+            if out and not spool:
+                del out[: peer.sock.send(out)]
+                if not out and peer.events == selectors.EVENT_READ:
+                    return  # nearly always: all of it at once
             while peer.has_output:
                 if spool:
                     spool.drop(peer.sock.send(spool.head(_CHUNK)))
@@ -221,11 +227,14 @@ class Host:
         for own in self._own.values():
             if own.peer.out:
                 self._write(own.peer)
-        for client, peer in list(self._clients.values()):
+        ended = []
+        for client, peer in self._clients.values():
             if peer.out:
                 self._write(peer)
             if client.stage is Stage.ENDED and not peer.has_output and not self._core.owes(client):
-                self._client_ended(client)
+                ended.append(client)
+        for client in ended:
+            self._client_ended(client)
         if self._control.out:
             self._write(self._control)
 

@@ -38,13 +38,15 @@ def text_for_server(
         end: Where it ends; by default that is the end of the text.
     """
     end = len(text) if end < 0 else end
+    is_utf8 = client.reported.get("client_encoding", "UTF8") == "UTF8"
+    if len(statements) == 1 and statements[0].is_plain_read:
+        return Text(text, start, end, (), is_utf8)
     part = text[start:end].decode("latin-1")
     found = [
         Replacement(start + at + first, start + at + last, words)
         for statement, at in zip(statements, offsets(part, statements), strict=True)
         for first, last, words in _replacements(client, statement, cursors)
     ]
-    is_utf8 = client.reported.get("client_encoding", "UTF8") == "UTF8"
     return Text(text, start, end, tuple(found), is_utf8)
 
 

@@ -30,6 +30,22 @@ LIMITS: Final = frozenset(
     }
 )
 
+#: Parameters that drivers set, whose values hang on nothing that a test can drop: once valid, always valid.
+_NEVER_REFUSED: Final = frozenset(
+    {
+        "application_name",
+        "bytea_output",
+        "client_encoding",
+        "datestyle",
+        "extra_float_digits",
+        "intervalstyle",
+        "jit",
+        "search_path",
+        "standard_conforming_strings",
+        "timezone",
+    }
+)
+
 #: Start-up parameters that are no run-time parameters.
 STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"})
 
@@ -43,6 +59,41 @@ class Change(NamedTuple):
     is_local: bool
 
 
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What follows from what a client has set, worked out once for each change of it.
+
+    Args:
+        settings: All parameters, by name.
+        lasting: Those that may hold while others are served: all but the limits of time.
+        limits: The names of the others.
+        identity: The roles it has taken, empty if it is who it came as.
+        is_read_only: Whether transactions are read-only unless they say otherwise.
+    """
+
+    settings: Settings
+    lasting: Settings
+    limits: frozenset[str]
+    identity: tuple[str, ...]
+    is_read_only: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> InForce:
+        """Work it out."""
+        limits = LIMITS.intersection(settings)
+        has_identity = any(name in settings for name in _IDENTITY)
+        return cls(
+            settings,
+            {name: value for name, value in settings.items() if name not in limits} if limits else settings,
+            limits,
+            tuple(settings.get(name, "") for name in _IDENTITY) if has_identity else (),
+            settings.get("default_transaction_read_only", "off").lower() in _TRUE,
+        )
+
+
+_NOTHING_IN_FORCE: Final = InForce.of(NO_SETTINGS)
+
+
 @dataclass(slots=True)
 class Parameters:
     """What one client has set.
@@ -51,37 +102,37 @@ class Parameters:
         startup: Parameters of its start-up packet: what RESET returns to.
         session: Set by SET.
         local: Set by SET LOCAL, until the end of the transaction.
+        in_force: What follows from them; the same object for as long as none of them changes.
     """
 
-    startup: Settings = field(default_factory=lambda: NO_SETTINGS)
-    session: Settings = field(default_factory=lambda: NO_SETTINGS)
-    local: Settings = field(default_factory=lambda: NO_SETTINGS)
-    _effective: Settings | None = field(default=None, repr=False)
-    _reports: Settings | None = field(default=None, repr=False)
+    startup: Settings = NO_SETTINGS
+    session: Settings = NO_SETTINGS
+    local: Settings = NO_SETTINGS
+    in_force: InForce = field(default=_NOTHING_IN_FORCE, repr=False)
 
     @property
     def effective(self) -> Settings:
         """The parameters in force, by name."""
-        if self._effective is None:
-            self._reports = None
-            self._effective = {**self.startup, **self.session, **self.local}
-        return self._effective
-
-    def start(self, startup: Settings) -> None:
-        """Begin with the parameters of the start-up packet."""
-        self.startup = startup
-        self._effective = None
+        return self.in_force.settings
 
     @property
     def identity(self) -> tuple[str, ...]:
         """The roles it has taken, empty if it is who it came as."""
-        effective = self.effective
-        return tuple(effective.get(name, "") for name in _IDENTITY) if any(n in effective for n in _IDENTITY) else ()
+        return self.in_force.identity
 
     @property
     def is_read_only(self) -> bool:
         """Whether transactions are read-only unless they say otherwise."""
-        return self.effective.get("default_transaction_read_only", "off").lower() in {"on", "true", "yes", "1"}
+        return self.in_force.is_read_only
+
+    def _change(self, session: Settings, local: Settings) -> None:
+        self.session, self.local = session, local
+        self.in_force = InForce.of({**self.startup, **session, **local})
+
+    def start(self, startup: Settings) -> None:
+        """Begin with the parameters of the start-up packet."""
+        self.startup = startup
+        self._change(self.session, self.local)
 
     def reports(self, defaults: Settings, superuser: Mapping[tuple[str, ...], str]) -> Settings:
         """Return what the client is to be told of the parameters that a server reports.
@@ -90,13 +141,11 @@ class Parameters:
             defaults: What it was told when it came.
             superuser: What ``is_superuser`` is for each ``identity``.
         """
-        if self._reports is None or self._effective is None:
-            effective = {**self.session, **self.local}
-            reports = {name: effective.get(name.lower(), value) for name, value in defaults.items()}
-            if (identity := self.identity) in superuser:
-                reports["is_superuser"] = superuser[identity]
-            self._reports = reports
-        return self._reports
+        effective = {**self.session, **self.local}
+        reports = {name: effective.get(name.lower(), value) for name, value in defaults.items()}
+        if self.identity in superuser:
+            reports["is_superuser"] = superuser[self.identity]
+        return reports
 
     def snapshot(self) -> tuple[Settings, Settings]:
         """Return what a rollback has to bring back."""
@@ -104,8 +153,9 @@ class Parameters:
 
     def restore(self, snapshot: tuple[Settings, Settings]) -> None:
         """Bring back what *snapshot* holds."""
-        self.session, self.local = snapshot
-        self._effective = None
+        session, local = snapshot
+        if session is not self.session or local is not self.local:
+            self._change(session, local)
 
     def end_transaction(self) -> None:
         """Forget what was set by SET LOCAL."""
@@ -120,17 +170,17 @@ class Parameters:
         if value is None:
             return
         if change.is_local:
-            self.local = {**self.local, change.name: value}
+            self._change(self.session, {**self.local, change.name: value})
         else:
-            self.session = {**self.session, change.name: value}
-            self.local = {name: old for name, old in self.local.items() if name != change.name}
-        self._effective = None
+            self._change({**self.session, change.name: value}, _without(change.name, self.local))
 
     def forget(self, name: str) -> None:
         """Note RESET of one parameter."""
-        self.session = {key: value for key, value in self.session.items() if key != name}
-        self.local = {key: value for key, value in self.local.items() if key != name}
-        self._effective = None
+        self._change(_without(name, self.session), _without(name, self.local))
+
+
+def _without(name: str, settings: Settings) -> Settings:
+    return {key: value for key, value in settings.items() if key != name} if name in settings else settings
 
 
 def startup_settings(parameters: dict[str, str]) -> dict[str, str]:
@@ -212,9 +262,18 @@ def switch(current: Settings, wanted: Settings) -> str:
     return ";".join(parts)
 
 
-def limits(effective: Settings, changes: Iterable[Change] = ()) -> frozenset[str]:
-    """Return those limits of time that hold while a client is served."""
-    return LIMITS.intersection(effective) | LIMITS.intersection(change.name for change in changes)
+def may_fail(current: Settings, wanted: Settings) -> bool:
+    """Return whether the server can have come to refuse one of the *wanted* parameters that differ."""
+    if current is wanted:
+        return False
+    return any(current.get(name) != value for name, value in wanted.items() if name not in _NEVER_REFUSED) or any(
+        name not in wanted for name in current if name not in _NEVER_REFUSED
+    )
+
+
+def limits(names: Iterable[str], changes: Iterable[Change] = ()) -> frozenset[str]:
+    """Return those limits of time that hold while a client is served that has set *names*."""
+    return LIMITS.intersection(names) | LIMITS.intersection(change.name for change in changes)
 
 
 def lift(names: Iterable[str]) -> str:

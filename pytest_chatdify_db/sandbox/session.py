@@ -106,7 +106,9 @@ class SharedSession:
         if transaction.read_only:
             exchange.ask(_READ_ONLY_END, Reply())
         values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
-        limits = parameters.limits(client.parameters.effective, changes)
+        limits = client.parameters.in_force.limits
+        if changes:
+            limits = parameters.limits(limits, changes)
         if limits:
             exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
@@ -115,13 +117,15 @@ class SharedSession:
             self.history.return_to(guard)
             self._fail_transaction(client)
             return False
-        transaction.executes |= bool(statements)
-        self._note(client, statements)
-        transaction.signals += told
+        if statements:
+            transaction.executes = True
+            self._note(client, statements)
+        if told:
+            transaction.signals += told
         self._learn(client, statements, changes, values)
         if limits:
             self.history.settings = {n: v for n, v in self.history.settings.items() if n not in limits}
-        if identity := client.parameters.identity:
+        if identity := client.parameters.in_force.identity:
             self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
 
@@ -166,9 +170,10 @@ class SharedSession:
     def _begin_exchange(self, exchange: Exchange, client: Client, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        wanted = client.parameters.effective
-        if adopt := parameters.switch(self.history.settings, wanted):
-            self.history.sql.append(adopt)
+        wanted = client.parameters.in_force.settings
+        if wanted is not self.history.settings:
+            if adopt := parameters.switch(self.history.settings, wanted):
+                self.history.sql.append(adopt)
             self.history.settings = wanted
         if read_only:
             self.history.sql.append(_READ_ONLY_BEGIN)
@@ -185,11 +190,10 @@ class SharedSession:
         They can have become invalid since: a role was dropped, or its creation undone with the test that made it.
         """
         # Limits of time would end the session while it waits: they go with the request itself.
-        wanted = {name: value for name, value in client.parameters.effective.items() if name not in parameters.LIMITS}
-        sql = parameters.switch(self.history.settings, wanted)
-        if not sql:
-            return None
-        reply = yield from self.attempt(sql)
+        wanted = client.parameters.in_force.lasting
+        if not parameters.may_fail(self.history.settings, wanted):
+            return None  # the switch travels with the request
+        reply = yield from self.attempt(parameters.switch(self.history.settings, wanted) or ";")
         if reply.error is None:
             self.history.settings = wanted
             return None
@@ -212,6 +216,8 @@ class SharedSession:
 
     def _note(self, client: Client, statements: Sequence[Statement]) -> None:
         for statement in statements:
+            if statement.is_plain_read and not self.catalog.may_write(statement):
+                continue
             if self._may_write(client, statement):
                 self.history.wrote(client.number)
                 self.begin(client).tables |= dirty.written_by(statement)
@@ -476,11 +482,16 @@ class SharedSession:
 
     def ready(self, client: Client) -> None:
         """Tell the client that its unit is done, and of parameters that have changed by it."""
+        if client.told is not client.parameters.in_force:
+            self._report(client)
+        client.ready()
+
+    def _report(self, client: Client) -> None:
         for name, value in client.parameters.reports(client.defaults, self._superuser).items():
             if client.reported.get(name) != value:
                 client.reported[name] = value
                 client.send(wire.parameter_status(name, value))
-        client.ready()
+        client.told = client.parameters.in_force
 
     def forget(self, client: Client) -> None:
         """Undo what *client* has not committed: it is gone."""

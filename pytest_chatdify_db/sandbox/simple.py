@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
@@ -23,25 +24,38 @@ Parts = Sequence[tuple[Statement, int]]
 def query(session: SharedSession, client: Client, text: bytes) -> Work:
     """Run a query text; return whether ReadyForQuery is due (it is not while COPY waits for data)."""
     session.close_unnamed(client)
-    client.last_sql = text[:2_000].decode("utf-8", "replace")
-    statements = sql.parse(text)
-    if not statements:
+    client.last_sql = text[:2_000]
+    parts = _parts(text)
+    if not parts:
         client.send(wire.EMPTY_QUERY)
         return True
-    if _may_be_wrong(client, statements):
+    if _may_be_wrong(client, parts):
         if (error := (yield from session.syntax_error(client, text))) is not None:
             session.fail(client, error)
             return True
-    parts = list(zip(statements, offsets(text.decode("latin-1"), statements), strict=True))
     return (yield from run(session, client, text, parts, len(parts)))
 
 
-def _may_be_wrong(client: Client, statements: Sequence[Statement]) -> bool:
+def _parts(text: bytes) -> Parts:
+    return _parts_cached(text) if len(text) <= sql.CACHED_LENGTH else _find_parts(text)
+
+
+def _find_parts(text: bytes) -> Parts:
+    statements = sql.parse(text)
+    return tuple(zip(statements, offsets(text.decode("latin-1"), statements), strict=True))
+
+
+_parts_cached = lru_cache(maxsize=2_048)(_find_parts)
+
+
+def _may_be_wrong(client: Client, parts: Parts) -> bool:
     """Return whether the server must parse all before the sandbox answers a part of it."""
+    first, _ = parts[0]
     if client.transaction is not None and client.transaction.failed:
-        return len(statements) > 1 or statements[0].is_doubtful or statements[0].kind not in sql.EXITS
-    splits = [statement for statement in statements if statement.kind in SPLITS]
-    return bool(splits) and (len(statements) > 1 or splits[0].is_doubtful)
+        return len(parts) > 1 or first.is_doubtful or first.kind not in sql.EXITS
+    if len(parts) > 1:
+        return any(statement.kind in SPLITS for statement, _ in parts)
+    return first.is_doubtful and first.kind in SPLITS
 
 
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:
@@ -94,8 +108,9 @@ def _plain(session: SharedSession, client: Client, text: bytes, parts: Parts, *,
         if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
             return session.fail(client, objection)
         relay.notice += session.warning(client, statement, is_sole=is_sole)
-    changes = [change for statement in statements for change in parameters.changes(statement)]
-    told = [signal for statement in statements for signal in signals.signals(statement)]
+    more = [statement for statement in statements if not statement.is_plain_read]
+    changes = [change for statement in more for change in parameters.changes(statement)]
+    told = [signal for statement in more for signal in signals.signals(statement)]
     done = yield from session.ask(client, wire.query(part.sent), relay, statements, changes, told)
     if done and relay.holds_tag and not client.mid_pipeline:
         done = yield from session.commit(client, relay)

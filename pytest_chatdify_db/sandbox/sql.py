@@ -19,6 +19,9 @@ from pytest_chatdify_db.sandbox.lexer import NAME, SPACE, Token, bare, called, s
 class Kind(Enum):
     """What the sandbox has to do about a statement."""
 
+    # That of Enum is written in Python, and every statement is looked up in several sets.
+    __hash__ = object.__hash__
+
     EMPTY = auto()
     READ = auto()
     WRITE = auto()
@@ -137,6 +140,11 @@ class Statement:
         return called(self.text)
 
     @cached_property
+    def is_plain_read(self) -> bool:
+        """Whether it is a query that does nothing else the sandbox must note, unless the catalog knows better."""
+        return self.kind is Kind.READ and not any("advisory" in name or name in _NOTED for name in self.calls)
+
+    @cached_property
     def returns_rows(self) -> bool:
         """Whether it answers with rows, as far as its words tell."""
         return self.kind in {Kind.READ, Kind.CURSOR} or "returning" in self.text.lower()
@@ -149,6 +157,8 @@ class Statement:
         return self.kind not in CONTROL and self.kind not in _BLIND
 
 
+#: Functions by which a query sets a parameter or says something.
+_NOTED: Final = frozenset({"set_config", "pg_notify"})
 _LEAD = re.compile(rf"(?:{SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({NAME})?", re.DOTALL)
 _HARMLESS = re.compile(
     rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
@@ -175,12 +185,13 @@ _ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?
 _COMMON_NAME = re.compile(r'[A-Za-z_]\w*(?<!savepoint)|"[^"]+"', re.IGNORECASE)
 
 _HEAD_LENGTH: Final = 10
-_CACHED_LENGTH: Final = 8_192
+#: Bytes of the longest text whose statements are remembered.
+CACHED_LENGTH: Final = 8_192
 
 
 def parse(sql: bytes) -> tuple[Statement, ...]:
     """Return the statements of a query text; none for a text of white space and comments."""
-    if len(sql) <= _CACHED_LENGTH:
+    if len(sql) <= CACHED_LENGTH:
         return _parse_cached(sql)
     return _parse(sql)
 
