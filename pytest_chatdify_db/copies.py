@@ -70,7 +70,8 @@ _OBJECTS: Final = """
        UNION ALL
       SELECT 'pg_constraint'::regclass, oid, 0, xmin::text FROM pg_constraint WHERE connamespace <> pg_my_temp_schema()
        UNION ALL
-      SELECT 'pg_type'::regclass, oid, 0, xmin::text FROM pg_type WHERE typnamespace <> pg_my_temp_schema()
+      SELECT 'pg_type'::regclass, oid, 0, xmin::text FROM pg_type
+       WHERE typnamespace <> pg_my_temp_schema() AND typtype <> 'c' AND typcategory <> 'A'
        UNION ALL
       SELECT 'pg_type'::regclass, enumtypid, 0, string_agg(concat(oid, ' ', xmin), ',' ORDER BY oid)
         FROM pg_enum GROUP BY enumtypid
@@ -80,6 +81,8 @@ _OBJECTS: Final = """
       SELECT 'pg_namespace'::regclass, oid, 0, xmin::text FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
        UNION ALL
       SELECT 'pg_extension'::regclass, oid, 0, xmin::text FROM pg_extension
+       UNION ALL
+      SELECT 'pg_largeobject'::regclass, oid, 0, xmin::text FROM pg_largeobject_metadata
     )
     SELECT class::oid, object, part, origin FROM objects WHERE object >= 16384
 """
@@ -98,7 +101,8 @@ class Copied:
     Args:
         tables: The tables, with their schemas, that have the source's rows now.
         missing: What the source has otherwise, as PostgreSQL describes it (``table public.x``, ``index y``): it was
-            created, altered or dropped since the template was made, and the target does not have it.
+            created, altered or dropped since the template was made, and the target does not have it. So are new
+            large objects.
     """
 
     tables: tuple[str, ...]
@@ -168,15 +172,16 @@ def _differences(reader: Cursor, writer: Cursor) -> tuple[str, ...]:
     """Return what was created, altered or dropped in the source, described by whoever still has it."""
     there, here = set(_rows(reader, _OBJECTS)), set(_rows(writer, _OBJECTS))
     only_there, only_here = ({row[:3] for row in rows} for rows in (there - here, here - there))
-    found = [_described(reader, key) for key in sorted(only_there)]
-    found += [_described(writer, key) for key in sorted(only_here - only_there)]
+    found = [*_described(reader, only_there), *_described(writer, only_here - only_there)]
     return tuple(dict.fromkeys(found))
 
 
-def _described(cursor: Cursor, key: tuple[int, int, int]) -> str:
-    relation, oid, part = key
-    ((text,),) = _rows(cursor, "SELECT pg_describe_object(%s, %s, %s)", relation, oid, max(part, 0))
-    return str(text)
+def _described(cursor: Cursor, keys: set[tuple[int, int, int]]) -> Iterator[str]:
+    for catalog, oid, part in sorted(keys):
+        # With a table that is new or gone so is each of its columns.
+        if not part or (catalog, oid, 0) not in keys:
+            ((text,),) = _rows(cursor, "SELECT pg_describe_object(%s, %s, %s)", catalog, oid, max(part, 0))
+            yield text
 
 
 def _written(reader: Cursor, writer: Cursor) -> list[_Table]:

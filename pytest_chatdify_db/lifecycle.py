@@ -26,13 +26,13 @@ from pytest_chatdify_db.settings import Isolation, Options
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
+    from pytest_chatdify_db.own_databases import OwnDatabases
     from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.postgres.connection import Connection
     from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
-    from pytest_chatdify_db.spares import Spares
     from pytest_chatdify_db.templates import Recipe
     from pytest_chatdify_db.transcript import Transcript
     from pytest_chatdify_db.watcher import Watcher
@@ -64,14 +64,14 @@ class Running:
         template: The name of the database that others are copies of.
         sandbox: What clients connect to.
         frames: Whose rows live how long in the sandbox's transaction.
-        spares: Databases for tests that have one of their own.
+        own_databases: Databases for tests that have one of their own.
     """
 
     server: Server
     template: str
     sandbox: Sandbox
     frames: FrameStack
-    spares: Spares
+    own_databases: OwnDatabases
 
 
 @dataclass(slots=True)
@@ -216,7 +216,7 @@ class Lifecycle:
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
         from pytest_chatdify_db import naming, templates
-        from pytest_chatdify_db.spares import Spares
+        from pytest_chatdify_db.own_databases import OwnDatabases
 
         self._check_redirect()
         if not server.is_managed:
@@ -238,9 +238,9 @@ class Lifecycle:
             )
         self._resources.callback(_dispose_engines)
         self._begin_transcript(sandbox)
-        spares = Spares(server, template, self._new_clone_name)
-        self._resources.callback(spares.close)
-        self.running = Running(server, template, sandbox, FrameStack(sandbox), spares)
+        own_databases = OwnDatabases(server, template, address, self._new_clone_name)
+        self._resources.callback(own_databases.close)
+        self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases)
         return self.running
 
     def _begin_transcript(self, sandbox: Sandbox) -> None:
@@ -273,11 +273,13 @@ class Lifecycle:
             return
         mark = mark or DatabaseMark()
         turn = Turn(test, mark.isolation or self.options.isolation, Frame(test, "function"))
+        frames = self.running.frames
+        if turn.isolation == "database":
+            turn.database = self.running.own_databases.take(test, frames.fixtures)
         with _sandbox_failures():
-            self.running.frames.push(turn.frame)
+            frames.push(turn.frame)
             self.turn = turn
-            if turn.isolation == "database":
-                turn.database = self.running.spares.take()
+            if turn.database is not None:
                 self.running.sandbox.use_database(turn.database)
         if self.watcher is not None:
             self.watcher.begin(test)
@@ -293,9 +295,9 @@ class Lifecycle:
             templates.drop(running.server, fresh.database)
         if turn.database is not None:
             # Past the sandbox, which would take the database for one that the test has changed.
-            self._sequences.restore(turn.database, has_rows=False)
+            self._sequences.restore(turn.database, has_rows=bool(running.frames.fixtures))
         else:
-            self._sequences.restore(self.redirect.address, has_rows=len(running.frames.names) > 1)
+            self._sequences.restore(self.redirect.address, has_rows=bool(running.frames.fixtures))
 
     def close_turn(self) -> list[Finding]:
         """End the turn of the running test and undo what it wrote; return what was noticed in it.
@@ -312,7 +314,7 @@ class Lifecycle:
             if turn.database is not None:
                 own = self.running.sandbox.use_database(None, turn.test)
                 noticed += findings(turn.test, own, self.options, self.transcript)
-                self.running.spares.give_back(turn.database, changed=own.wrote)
+                self.running.own_databases.give_back(turn.database, changed=own.wrote)
             report = cast("FrameReport", self.running.frames.close(turn.frame))
         if report.lost:
             raise IsolationLost.by(turn.test, report.lost)

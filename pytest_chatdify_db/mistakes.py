@@ -301,6 +301,21 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def schema_not_copied(cls, test: str, fixtures: Sequence[str], missing: Sequence[str]) -> Self:
+        """Say what wider fixtures have made that a database of the test's own cannot have."""
+        shown = [*missing[:5], *([f"and {len(missing) - 5} more"] if len(missing) > 5 else [])]
+        return cls.compose(
+            f"chatdify-db: {test} cannot have a database of its own.",
+            cause=f"{' and '.join(fixtures)} changed the schema, and only rows are copied from the sandbox: "
+            + ", ".join(shown),
+            fixes=[
+                "let the fixture be function-scoped: then it works in the test's own database",
+                "make the change in chatdify_db_seed: then every database has it",
+                'let the test run with isolation="transaction"',
+            ],
+        )
+
+    @classmethod
     def needs_own_database(cls, test: str, fixture: str) -> Self:
         """Say that there is one session behind all clients of the test."""
         return cls.compose(

@@ -80,6 +80,11 @@ class FrameStack:
         """The names of the open frames, bottom first."""
         return tuple(frame.name for frame in self._frames)
 
+    @property
+    def fixtures(self) -> tuple[Frame, ...]:
+        """The fixtures that have rows, bottom first."""
+        return tuple(frame for frame in self._frames if frame.is_settled)
+
     def holds(self, frame: Frame) -> bool:
         """Whether *frame* is open."""
         return frame in self._frames

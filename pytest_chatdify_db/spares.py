@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from pytest_chatdify_db import templates
@@ -27,11 +27,14 @@ class Spares:
         server: Where.
         template: What they are clones of.
         new_name: Returns a new name for each.
+
+    Attributes:
+        template: See above.
     """
 
     def __init__(self, server: Server, template: str, new_name: Callable[[], str]) -> None:
         self._server = server
-        self._template = template
+        self.template = template
         self._new_name = new_name
         self._ready: deque[Address] = deque()
         self._used: deque[str] = deque()
@@ -65,18 +68,30 @@ class Spares:
                 self._ready.appendleft(database)
             self._change.notify_all()
 
-    def close(self) -> None:
-        """Drop the clones, where the server outlives the run, and end the thread."""
+    def discard(self, names: Iterable[str]) -> None:
+        """Have the databases *names*, which nobody uses any more, dropped while tests run."""
+        with self._change:
+            self._start()
+            self._used.extend(names)
+            self._change.notify_all()
+
+    def retire(self) -> list[str]:
+        """End the thread, and return the names of the databases that are left."""
         with self._change:
             self._is_closed = True
             self._change.notify_all()
         if self._thread is not None:
             self._thread.join()
-        if not self._server.is_managed:
-            for name in [*(database.database for database in self._ready), *self._used]:
-                templates.drop(self._server, name)
+        names = [*(database.database for database in self._ready), *self._used]
         self._ready.clear()
         self._used.clear()
+        return names
+
+    def close(self) -> None:
+        """End the thread, and drop the databases where the server outlives the run."""
+        for name in self.retire():
+            if not self._server.is_managed:
+                templates.drop(self._server, name)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -84,7 +99,7 @@ class Spares:
             self._thread.start()
 
     def _clone(self) -> Address:
-        return templates.clone(self._server, self._template, self._new_name())
+        return templates.clone(self._server, self.template, self._new_name())
 
     def _work(self) -> None:
         while True:

@@ -38,7 +38,9 @@ _PLUGIN: Final = {
     "transcript": tuple(
         f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
     ),
-    "course of a run": tuple(f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "lifecycle")),
+    "course of a run": tuple(
+        f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "own_databases", "lifecycle")
+    ),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
         *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes")),

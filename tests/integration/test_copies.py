@@ -197,7 +197,7 @@ def test_truncated_tables_partitions_and_views(sandbox: Address, target: Address
     ("statement", "missing"),
     [
         ("CREATE TABLE made (x int)", {"table made"}),
-        ("DROP TABLE log", {"table log", "column line of table log"}),
+        ("DROP TABLE log", {"table log"}),
         ("ALTER TABLE log ADD y int", {"column y of table log"}),
         ("ALTER TABLE log ALTER line SET NOT NULL", {"column line of table log"}),
         ("CREATE INDEX added ON log (line)", {"index added"}),
@@ -205,6 +205,7 @@ def test_truncated_tables_partitions_and_views(sandbox: Address, target: Address
         ("CREATE FUNCTION made() RETURNS int LANGUAGE sql AS 'SELECT 1'", {"function made()"}),
         ("ALTER TYPE mood ADD VALUE 'bad'", {"type mood"}),
         ("CREATE SCHEMA made", {"schema made"}),
+        ("SELECT lo_create(77777)", {"large object 77777"}),
         ("ALTER TABLE authors DISABLE TRIGGER noted", {"trigger noted on table authors"}),
     ],
 )

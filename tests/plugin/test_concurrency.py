@@ -43,12 +43,18 @@ class TestRows:
     def test_shared(self, number):
         assert names() == ["class"]
         add("same key")
+
+    @pytest.mark.parametrize("number", range(2))
+    @pytest.mark.chatdify_db(isolation="database")
+    def test_shared_and_own(self, number):
+        assert names() == ["class"]
+        add("same key")
 """
 
 
 @pytest.fixture
 def suite(project: Project) -> Project:
-    """A project of two files of twelve tests, which fail if they see each other's rows."""
+    """A project of two files of fourteen tests, which fail if they see each other's rows."""
     project.write_models()
     for name in ("test_one.py", "test_two.py"):
         project.write(name, _SUITE)

@@ -216,6 +216,13 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "context.configure(target_metadata=...)",
     ),
     (
+        FixtureError.schema_not_copied(TEST, ["the fixture 'a'", "the fixture 'b'"], ["table x", "index y"]),
+        f"chatdify-db: {TEST} cannot have a database of its own.",
+        "the fixture 'a' and the fixture 'b' changed the schema, and only rows are copied from the sandbox: "
+        "table x, index y",
+        "let the fixture be function-scoped: then it works in the test's own database",
+    ),
+    (
         FixtureError.needs_own_database(TEST, "chatdify_db_concurrency"),
         f"chatdify-db: {TEST} asks for the fixture 'chatdify_db_concurrency', but has no database of its own.",
         "all its clients share one transaction, in which nothing waits and nothing is committed",
