@@ -379,6 +379,19 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def uncallable_override(cls, name: str, value: str) -> Self:
+        """Say that FastAPI would take the parameters ``*args, **kwargs`` for those of a query."""
+        return cls.compose(
+            f"chatdify-db: {name} is not overridden.",
+            cause=f"what is given for it, {value}, takes *args or **kwargs, which FastAPI reads from the query of the "
+            "request: every request would be refused with 422",
+            fixes=[
+                "to give this very object to the routes, as one does with a mock: lambda: value",
+                "to have it called, give a function that names its parameters",
+            ],
+        )
+
+    @classmethod
     def unknown_task(cls, name: str, near: Sequence[str]) -> Self:
         """Say that no task of this name is registered."""
         cause = "no task of this name is registered in the application"

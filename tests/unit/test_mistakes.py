@@ -160,6 +160,13 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "correct the name given to send_task",
     ),
     (
+        FixtureError.uncallable_override("shop.get_mailer", "unittest.mock.Mock"),
+        "chatdify-db: shop.get_mailer is not overridden.",
+        "what is given for it, unittest.mock.Mock, takes *args or **kwargs, which FastAPI reads from the query of the "
+        "request: every request would be refused with 422",
+        "lambda: value",
+    ),
+    (
         FixtureError.no_hooks(),
         "chatdify-db: the fixture 'capture_on_commit' has nothing to capture.",
         "app.db cannot be imported: this project's package 'app' is another one",
