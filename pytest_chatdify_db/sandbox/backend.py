@@ -21,7 +21,13 @@ _header = Struct("!Bi").unpack_from
 
 
 class Reply:
-    """What the server answers up to one ReadyForQuery, kept; for what the sandbox asks by itself."""
+    """What the server answers up to one ReadyForQuery, kept; for what the sandbox asks by itself.
+
+    Attributes:
+        is_statement: Whether it answers a client's own statement, the one thing that may be cancelled.
+    """
+
+    is_statement = False
 
     def __init__(self) -> None:
         self.error: bytes | None = None
@@ -90,6 +96,11 @@ class Backend:
     def is_idle(self) -> bool:
         """Whether everything asked has been answered."""
         return not self._waiting
+
+    @property
+    def runs_statement(self) -> bool:
+        """Whether a client's own statement is what the server answers now."""
+        return bool(self._waiting) and self._waiting[0].is_statement
 
     @property
     def fatal_text(self) -> str:

@@ -177,6 +177,7 @@ class Client:
     last_sql: bytes | str = ""
     writing_cursors: set[str] = field(default_factory=set)
     explanation: str = ""  # of a cancellation, if it was not the client's own
+    is_told_of_end: bool = False  # the server's own last words have gone to it
     _buffer: bytearray = field(default_factory=bytearray)
     _unit: list[Message] = field(default_factory=list)
 

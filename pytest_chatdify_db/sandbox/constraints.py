@@ -27,12 +27,12 @@ def check(session: SharedSession, transaction: Transaction) -> Generator[Exchang
         and session.has_deferred(client.transaction)
     ]
     if not others:
-        reply = yield from session.attempt(session.catalog.check())
+        reply = yield from session.attempt(session.catalog.check(), is_statement=True)
         return reply.error
     contested = frozenset[str]().union(*(other.tables for other in others))
     waiting = session.catalog.on(transaction.tables)
     while waiting:
-        reply = yield from session.attempt(session.catalog.check(waiting))
+        reply = yield from session.attempt(session.catalog.check(waiting), is_statement=True)
         if reply.error is None or reply.fields.get("t") not in contested:
             return reply.error
         failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"

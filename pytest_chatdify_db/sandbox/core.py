@@ -82,6 +82,7 @@ class Core:
         self._queued: set[int] = set()
         self._job: Job | None = None
         self._task: Task | None = None
+        self._to_cancel: Client | None = None  # once its own statement runs
         self._last_number = 0
         self._listening: list[dict[int, frozenset[str]]] = []  # who listened to what when each frame began
 
@@ -194,9 +195,24 @@ class Core:
         if client is None or not hmac.compare_digest(client.key, key):
             return
         if self.served is client or client.number in self._direct:
-            self.outside.cancel(client)
+            self.interrupt(client)
         elif client.number in self._queued and client.units:
             service.cancel(self.session, client, client.units.popleft())
+
+    def interrupt(self, client: Client) -> None:
+        """Have the server cancel the statement of a client that is served.
+
+        What the sandbox says to the server by itself must succeed: meanwhile the wish waits for the statement.
+        """
+        if client.number in self._direct or self.backend.runs_statement:
+            self.outside.cancel(client)
+        else:
+            self._to_cancel = client
+
+    def _interrupt_at_last(self) -> None:
+        if self._to_cancel is not None and self.backend.runs_statement:
+            self.outside.cancel(self._to_cancel)
+            self._to_cancel = None
 
     @property
     def served(self) -> Client | None:
@@ -274,13 +290,14 @@ class Core:
     def _advance(self, job: Job) -> None:
         try:
             self.backend.send(job.send(None))
+            self._interrupt_at_last()
         except StopIteration as end:
             self._finish(end.value)
         except Broken as problem:
             self.break_down(f"{refusals.ESCAPED}: {problem}")
 
     def _finish(self, result: Any) -> None:
-        task, self._job, self._task = self._task, None, None
+        task, self._job, self._task, self._to_cancel = self._task, None, None, None
         if task is not None and task.done is not None:
             task.done(result)
 
@@ -289,17 +306,19 @@ class Core:
     def heard(self, data: bytes) -> None:
         """Take bytes from the server's shared session."""
         self.backend.receive(data)
+        self._interrupt_at_last()
 
     def break_down(self, reason: str) -> None:
         """Note that the shared session is of no use any more, and tell everybody."""
         self.broken = self.broken or reason
-        task, self._job, self._task = self._task, None, None
+        task, self._job, self._task, self._to_cancel = self._task, None, None, None
         waiting = [task] if task is not None else []
         waiting += self._queue
         self._queue.clear()
         self._queued.clear()
         for client in list(self.session.clients.values()):
-            client.send(refusals.server_gone(reason))
+            if not client.is_told_of_end:
+                client.send(refusals.server_gone(reason))
             self._drop(client)
         self.session.clients.clear()
         for each in waiting:

@@ -369,7 +369,7 @@ class Host:
             self._asked_at = time.monotonic()
         elif time.monotonic() - self._asked_at > _PATIENCE:
             self._asked_at = 0.0
-            self.cancel(client)
+            self._core.interrupt(client)
 
     # -- The test run
 
@@ -431,7 +431,7 @@ class Host:
         client = self._core.find(number)
         if client is not None:
             client.explanation = explanation
-            self.cancel(client)
+            self._core.interrupt(client)
         return {}
 
     def _answer(self, result: Any) -> None:

@@ -58,6 +58,8 @@ class Relay(Reply):
         again: Whether the client has had BindComplete and CopyInResponse already, and must not hear of ParseComplete.
     """
 
+    is_statement = True
+
     def __init__(
         self,
         client: Client,
@@ -100,6 +102,7 @@ class Relay(Reply):
             if parsing.is_hidden:
                 return
         elif kind == 69:  # ErrorResponse
+            self.client.is_told_of_end |= b"\0VFATAL\0" in message
             message = self.error = self._own(message)
         elif kind == 78:  # NoticeResponse
             message = self._own(message)
@@ -133,6 +136,8 @@ class Relay(Reply):
 
 class Probe(Reply):
     """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why not."""
+
+    is_statement = True
 
     def __init__(self, client: Client, text: Text | None = None) -> None:
         super().__init__()

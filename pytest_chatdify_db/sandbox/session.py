@@ -41,6 +41,7 @@ _WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET 
 _READ_ONLY_BEGIN: Final = "SAVEPOINT read_only;SET TRANSACTION READ ONLY"
 _READ_ONLY_END: Final = wire.query("RELEASE read_only")
 _FAIL: Final = wire.query("!")
+_ERROR: Final = ord("E")
 #: How many texts are remembered to be well-formed, and of what length.
 _REMEMBERED: Final = 1_000
 
@@ -103,6 +104,7 @@ class SharedSession:
         exchange = Exchange()
         controls = self._begin_exchange(exchange, client, read_only=transaction.read_only)
         exchange.ask(request, reply)
+        at = len(exchange.replies)
         if transaction.read_only:
             exchange.ask(_READ_ONLY_END, Reply())
         values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
@@ -113,7 +115,7 @@ class SharedSession:
             exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
         self.must_succeed(controls)
-        if reply.error is not None:
+        if _has_failed(reply, exchange.replies[at:]):
             self.history.return_to(guard)
             self._fail_transaction(client)
             return False
@@ -267,14 +269,20 @@ class SharedSession:
             and self.history.own_after(mark.position, transaction.owner)
         )
 
-    def attempt(self, sql: str) -> Generator[Exchange, None, Reply]:
-        """Run *sql* for the sandbox itself; where it fails, nothing has happened."""
+    def attempt(self, sql: str, *, is_statement: bool = False) -> Generator[Exchange, None, Reply]:
+        """Run *sql* for the sandbox itself; where it fails, nothing has happened.
+
+        Args:
+            sql: What to run.
+            is_statement: Whether it is a part of what a client asked for, which may be cancelled.
+        """
         guard = self.history.guard()
         exchange = Exchange()
         controls = []
         if before := self.history.take_sql():
             controls.append(exchange.ask(wire.query(before), Reply()))
         reply = exchange.ask(wire.query(sql), Reply())
+        reply.is_statement = is_statement
         yield exchange
         self.must_succeed(controls)
         if reply.error is not None:
@@ -508,3 +516,16 @@ _NAMED: Final = {
     Kind.PREPARE: SharedSession._prepared_by_sql,
     Kind.DEALLOCATE: SharedSession._deallocated,
 }
+
+
+def _has_failed(reply: Reply, behind: Sequence[Reply]) -> bool:
+    """Return whether a client's request has failed.
+
+    What the sandbox asks *behind* it fails only if it is cancelled or timed out in the moment in which the request
+    was done; then the client is told so, as if that had been a moment earlier.
+    """
+    late = next((each.error for each in behind if each.error is not None), None)
+    if late is None or reply.error is not None:
+        return reply.error is not None
+    reply.special(_ERROR, late)
+    return True

@@ -187,6 +187,16 @@ def test_19_the_death_of_the_server_is_told_and_survived(server: Stage, sandbox:
         assert next_client.query("SELECT count(*) FROM items") == [("3",)]
 
 
+def test_19_whose_statement_ends_the_session_has_the_servers_own_words(sandbox: StagedSandbox) -> None:
+    """They come once, and nothing of the sandbox's behind them; the other clients hear that the server has gone."""
+    with client(sandbox) as guilty, client(sandbox) as other:
+        guilty.send(wire.query("select pg_terminate_backend(pg_backend_pid())"))
+
+        assert say(other, "wait", "E")[0].startswith("E 57P01 terminating connection because the test server has gone")
+        told = [line.partition(" F=")[0] for line in say(guilty, "wait", "Z") if line.startswith("E")]
+    assert told == ["E 57P01 terminating connection due to administrator command", "E None connection closed"]
+
+
 def test_20_a_statement_left_running_does_not_hold_up_the_end_of_the_test(sandbox: StagedSandbox) -> None:
     """What still runs when its test ends is cancelled, and the frame is undone."""
     runner = psycopg2.connect(sandbox.url)

@@ -15,12 +15,9 @@ from random import Random
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Stage
-from pytest_chatdify_db.sandbox.core import Core, Identity
-from pytest_chatdify_db.sandbox.direct import DirectSession
 
-REPORTED: Final = {"client_encoding": "UTF8", "TimeZone": "UTC", "is_superuser": "on", "server_version": "18.4"}
+from .table import Table
 
 #: What the sandbox itself says to the server, which must succeed.
 _OWN: Final = ("SAVEPOINT", "ROLLBACK", "RELEASE", "BEGIN", "SELECT pg_catalog.", "RESET", ";", "DROP TABLE IF", "DO '")
@@ -150,80 +147,6 @@ class PlayedServer:
         return notice + wire.command_complete("SELECT 1") + status + wire.READY["T"]
 
 
-class Outside:
-    """Nothing outside: no session of a client's own, no cancelling."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-
-    def open_direct(self, client: Client) -> DirectSession:
-        """Open a session that answers nothing."""
-        return DirectSession(client, REPORTED, Catalog().may_write)
-
-    def close_direct(self, client: Client) -> None:
-        """Close it."""
-
-    def cancel(self, client: Client) -> None:
-        """Cancel nothing."""
-
-    def random(self, length: int) -> bytes:
-        """Return random bytes."""
-        return self._random.randbytes(length)
-
-
-class Table:
-    """A core, its clients and the played server.
-
-    Args:
-        seed: What all chance depends on.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.core = Core(Identity("u", "pw", "d"), Outside(self.random), dict(REPORTED))
-        self._server = PlayedServer(self.random)
-        self._said: dict[int, bytearray] = {}
-
-    def join(self) -> Client:
-        """Connect a client and log it in."""
-        client = self.core.connected()
-        self.feed(client, wire.startup({"user": "u", "database": "d"}) + wire.message(b"p", b"pw\0"))
-        return client
-
-    def feed(self, client: Client, data: bytes) -> None:
-        """Have the core take bytes of a client, and do what is to be done."""
-        if client.stage is not Stage.ENDED:
-            self.core.received(client, data)
-        self.settle()
-
-    def settle(self) -> None:
-        """Let core and server talk until neither has anything to say."""
-        self.core.run()
-        while self.core.backend.out:
-            data = bytes(self.core.backend.out)
-            self.core.backend.out.clear()
-            self.core.heard(self._server.answer(data))
-            self.core.run()
-        assert self.core.backend.is_idle, "the core waits for an answer that will not come"
-
-    def heard(self, client: Client) -> list[bytes]:
-        """Return the messages the client has been sent since the last call.
-
-        Raises:
-            AssertionError: They are not whole.
-        """
-        data = bytes(client.out)
-        client.out.clear()
-        messages = []
-        at = 0
-        while at < len(data):
-            end = at + 1 + wire.int32(data, at + 1)
-            assert end <= len(data), f"a part of a message: {data[at:]!r}"
-            messages.append(data[at:end])
-            at = end
-        return messages
-
-
 def message(random: Random) -> bytes:
     """Return a message of a client: most are right, some have any body or any type."""
     text = random.choice(_TEXTS).encode("latin-1")
@@ -254,8 +177,8 @@ def attempt(seed: int) -> None:
     Raises:
         AssertionError: The core has broken its word; any other exception is one that it should not have raised.
     """
-    table = Table(seed)
-    random = table.random
+    random = Random(seed)
+    table = Table(PlayedServer(random), random)
     if random.random() < 0.1:
         client = table.core.connected()
         table.feed(client, random.randbytes(random.randint(0, 40)))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 
-from .fuzz import Table, attempt
+from .fuzz import PlayedServer, attempt
+from .table import Table
 
 _INPUTS = 1_500
+
+
+def _table() -> Table:
+    return Table(PlayedServer(Random(0)))
 
 
 def test_random_messages_of_clients() -> None:
@@ -23,7 +30,7 @@ def test_random_messages_of_clients() -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_before_the_login(data: bytes) -> None:
     """Whatever comes first, the core raises nothing and does not wait for the server."""
-    table = Table(0)
+    table = _table()
 
     table.feed(table.core.connected(), data)
 
@@ -32,7 +39,7 @@ def test_any_bytes_before_the_login(data: bytes) -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_after_the_login(data: bytes) -> None:
     """Whatever follows the log-in, what the client hears is made of whole messages."""
-    table = Table(0)
+    table = _table()
     client = table.join()
 
     table.feed(client, data)
@@ -44,7 +51,7 @@ def test_any_bytes_after_the_login(data: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 def test_any_query_text(text: bytes) -> None:
     """Any text is parsed into statements that stand in it, and a Query of it is answered by one ReadyForQuery."""
-    table = Table(0)
+    table = _table()
     client = table.join()
     table.heard(client)
 
