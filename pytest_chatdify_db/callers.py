@@ -18,6 +18,8 @@ from pytest_chatdify_db.statements import Line
 
 _LIBRARIES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PLUGIN: Final = str(Path(__file__).parent) + os.sep
+#: Where a request begins: lines further out have called the application, not executed what it executes.
+_BORDER: Final = str(Path(__file__).with_name("asgi.py"))
 #: Modules of the production layer: what they execute is on behalf of whoever called them.
 _LAYER: Final = ("app.db", "app.database", "app.config")
 
@@ -31,7 +33,7 @@ class Callers:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._shown: dict[str, str | None] = {}
+        self._shown: dict[str, str | None] = {_BORDER: ""}
         self._lines: dict[tuple[CodeType, int], Line] = {}
         self._skipped = (
             "<",
@@ -54,12 +56,16 @@ class Callers:
                 file = frame.f_code.co_filename
                 path = shown[file] if file in shown else self._classify(file)
                 if path is not None:
-                    return self._line(path, frame)
+                    return self._line(path, frame) if path else None
                 frame = frame.f_back
             greenlet = _current_greenlet() if greenlet is None else greenlet.parent
             if greenlet is None or greenlet.parent is None:
                 return None
             frame = greenlet.parent.gr_frame
+
+    def knows(self, file: str) -> bool:
+        """Return whether *file* is of the project."""
+        return bool(self._classify(file))
 
     def stack(self, frame: FrameType | None, most: int) -> list[Line]:
         """Return at most *most* lines of the project that *frame*, of any thread, was called by, innermost first."""
@@ -98,7 +104,7 @@ class Callers:
         """Return how the path of *file* is shown, None for a file that is not of the project."""
         is_foreign = file.startswith((*self._skipped, *_layer_paths())) or any(part in file for part in _LIBRARIES)
         shown = None if is_foreign else _relative(file, self._root)
-        self._shown[file] = shown
+        self._shown.setdefault(file, shown)
         return shown
 
 

@@ -86,6 +86,8 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
         text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))
+            if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already
+                report.user_properties.append((sql_report.PROPERTY, text))
             sections.append((sql_report.TITLE, text))
     if lifecycle.watcher is not None and report.failed:
         sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]

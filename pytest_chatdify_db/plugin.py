@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_chatdify_db import doctor, entry, guards, lifetimes, markers, options, reporting, state, xdist
+from pytest_chatdify_db import doctor, entry, guards, lifetimes, markers, options, reporting, state, tracebacks, xdist
 from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
 from pytest_chatdify_db.fixtures.concurrency import chatdify_db_concurrency as chatdify_db_concurrency
 from pytest_chatdify_db.fixtures.database import (
@@ -128,9 +128,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the SQL, or explain a failure for want of a database."""
+    if call.excinfo is not None:
+        tracebacks.shorten(call.excinfo, item.config)
     report = yield
     report.sections.extend(lifetimes.explanations(item, report))
     return report

@@ -1,33 +1,49 @@
-"""The SQL section of a test's report: the last statements, oldest first, on at most one screen.
+"""The SQL section of a test's report: what was executed, oldest first, and what became of it, on at most one screen.
 
-Pure: statements go in, lines come out. Savepoints and rollbacks of transactions that only read are left out; a
-statement that comes again from the same line is told once, with how often it came.
+Pure: statements go in, lines come out. What only steers a transaction takes no line: each write says itself whether it
+was committed. Of many statements, those that failed, those that wrote and the last ones are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-from pytest_chatdify_db.statements import Statement, one_line, shown_parameters
+from pytest_chatdify_db.statements import OWN_SESSIONS, Line, Statement, one_line, shown_parameters
 
 TITLE: Final = "chatdify-db: SQL"
 #: The property's name in JUnit XML.
 PROPERTY: Final = "chatdify_db_sql"
 _MOST: Final = 12
+#: So many of the last statements are shown even where others wrote: they are what the test has looked at.
+_LAST: Final = 4
 _WIDEST: Final = 160
-_ENDS: Final = frozenset({"COMMIT", "ROLLBACK"})
+_MOST_HINTS: Final = 2
+_SAVEPOINT: Final = re.compile(
+    r"\s*(SAVEPOINT|ROLLBACK\s+(?:WORK\s+)?TO(?:\s+SAVEPOINT)?)\s+(\S+?)\s*;?\s*$", re.IGNORECASE
+)
+#: asyncpg's name for it has one word more.
+_NO_TABLE: Final = re.compile(r'UndefinedTable\w*: relation ("[^"]+")')
+_NO_TABLE_HINT: Final = """\
+hint: nothing has created the table {table}. Import the module of its model before the first test, in conftest.py or by
+      DB_MODELS; if it is on another Base, name that: --chatdify-db-metadata=module:attribute"""
+_FORGOTTEN_HINT: Final = """\
+hint: {what} was rolled back, and no statement had failed: if it was meant to stay, the commit is missing
+      (session.commit(), or get_sync_session(), which commits at its end)"""
 
 
 @dataclass(slots=True)
 class _Told:
-    """A statement, and how often it came in a row."""
+    """A statement, how often it came in a row, and what became of what it wrote."""
 
     statement: Statement
     times: int = 1
     seconds: float = 0.0
-    note: str = ""
+    fate: str = ""
+    is_forgotten: bool = False
 
 
 def section(statements: Iterable[Statement], masked: Sequence[str]) -> str:
@@ -37,60 +53,118 @@ def section(statements: Iterable[Statement], masked: Sequence[str]) -> str:
         statements: What was executed, oldest first.
         masked: Parts of the names of parameters whose values are not shown.
     """
-    told = _fold(statements)
-    if not told:
-        return ""
-    shown = told[-_MOST:]
-    lines = [f"... {_statements(sum(each.times for each in told[:-_MOST]))} before"] if len(told) > _MOST else []
-    for each in shown:
-        lines += _lines(each, masked)
-    return "\n".join(lines)
+    told = _folded(_told(statements))
+    return "\n".join([*_lines(told, masked), *_hints(told)])
 
 
-def _fold(statements: Iterable[Statement]) -> list[_Told]:
+def _told(statements: Iterable[Statement]) -> list[_Told]:
     told: list[_Told] = []
-    writes: dict[object, int] = {}
+    # Of each connection: what it has written in its transaction, and the names of its savepoints between.
+    open_: dict[object, list[_Told | str]] = {}
     for statement in statements:
-        if statement.sql in _ENDS:
-            count = writes.pop(statement.client, 0)
-            if count:
-                note = f"undid {_writes(count)}" if statement.sql == "ROLLBACK" else ""
-                told.append(_Told(statement, note=note))
-            continue
+        trail = open_.setdefault(statement.client, [])
+        if statement.sql == "COMMIT":
+            _decide(trail, "committed")
+        elif statement.sql == "ROLLBACK":
+            _decide(trail, f"rolled back{_at(statement.line)}")
+        elif savepoint := _SAVEPOINT.match(statement.sql):
+            if savepoint[1].upper() == "SAVEPOINT":
+                trail.append(savepoint[2])
+            else:
+                _decide(trail, f"rolled back to a savepoint{_at(statement.line)}", savepoint[2])
         if statement.is_control and not statement.error:
             continue
-        writes[statement.client] = writes.get(statement.client, 0) + statement.is_write
-        last = told[-1] if told else None
-        if last is not None and _is_same(last.statement, statement):
-            last.times += 1
-            last.statement = statement
-        else:
-            last = _Told(statement)
-            told.append(last)
-        last.seconds += statement.seconds or 0.0
+        each = _Told(statement, seconds=statement.seconds or 0.0)
+        told.append(each)
+        if statement.is_write and not statement.error:
+            each.fate = "not committed"
+            each.is_forgotten = statement.actor not in OWN_SESSIONS
+        if statement.is_write or statement.error:
+            trail.append(each)
     return told
 
 
-def _is_same(one: Statement, other: Statement) -> bool:
-    return (one.sql, one.actor, one.line, one.error) == (other.sql, other.actor, other.line, other.error)
+def _decide(trail: list[_Told | str], fate: str, savepoint: str | None = None) -> None:
+    """Say what became of all on the *trail*, or of what came after *savepoint*, and take it off."""
+    ended: list[_Told] = []
+    while trail and trail[-1] != savepoint:
+        each = trail.pop()
+        if isinstance(each, _Told):
+            ended.append(each)
+    has_failed = any(each.statement.error for each in ended)
+    for each in ended:
+        if each.fate:
+            each.fate = fate
+        each.is_forgotten &= fate.startswith("rolled back") and not has_failed
 
 
-def _lines(told: _Told, masked: Sequence[str]) -> list[str]:
+def _at(line: Line | None) -> str:
+    return "" if line is None else f" at {line}"
+
+
+def _folded(told: Iterable[_Told]) -> list[_Told]:
+    """Make one of those that come again and again from one line; the parameters of the last one are shown."""
+    folded: list[_Told] = []
+    for each in told:
+        last = folded[-1] if folded else None
+        if last is not None and _is_same(last, each):
+            last.statement, last.times, last.seconds = each.statement, last.times + 1, last.seconds + each.seconds
+        else:
+            folded.append(each)
+    return folded
+
+
+def _is_same(one: _Told, other: _Told) -> bool:
+    return (one.fate, *_kind(one.statement)) == (other.fate, *_kind(other.statement))
+
+
+def _kind(statement: Statement) -> tuple[object, ...]:
+    return statement.sql, statement.actor, statement.line, statement.error
+
+
+def _hints(told: Iterable[_Told]) -> Iterator[str]:
+    """Yield what is probably wrong, once for each table and for each line."""
+    found: dict[str, None] = {}
+    for each in told:
+        missing = _NO_TABLE.match(each.statement.error)
+        if missing is not None:
+            found[_NO_TABLE_HINT.format(table=missing[1])] = None
+        if each.is_forgotten and each.fate != "not committed":
+            what = f"what {each.statement.actor} wrote{_at(each.statement.line)}"
+            found[_FORGOTTEN_HINT.format(what=what)] = None
+    yield from list(found)[:_MOST_HINTS]
+
+
+# -- Lines
+
+
+def _lines(told: Sequence[_Told], masked: Sequence[str]) -> Iterator[str]:
+    shown = _shown(told)
+    for before, position in pairwise([-1, *shown]):
+        left_out = sum(each.times for each in told[before + 1 : position])
+        if left_out:
+            yield f"... {'1 statement' if left_out == 1 else f'{left_out} statements'} left out"
+        yield from _lines_of(told[position], masked)
+
+
+def _shown(told: Sequence[_Told]) -> list[int]:
+    """Return the positions of those that are shown."""
+
+    def rank(position: int) -> tuple[bool, bool, bool, int]:
+        statement = told[position].statement
+        return position >= len(told) - _LAST, bool(statement.error), statement.is_write, position
+
+    return sorted(sorted(range(len(told)), key=rank, reverse=True)[:_MOST])
+
+
+def _lines_of(told: _Told, masked: Sequence[str]) -> Iterator[str]:
     statement = told.statement
-    if statement.sql in _ENDS:
-        facts = told.note
-        text = statement.sql
-    else:
-        facts = _facts(told)
-        parameters = shown_parameters(statement, masked)
-        text = one_line(statement.sql, _WIDEST) + (f"  [{parameters}]" if parameters else "")
     where = f"  {statement.line}" if statement.line else ""
-    head = f"{statement.actor} ({statement.driver}){where}" + (f"  {facts}" if facts else "")
-    mark = "!" if statement.error else " "
-    lines = [f"{mark} {head}", f"    {text}"]
+    yield f"{'!' if statement.error else ' '} {statement.actor} ({statement.driver}){where}  {_facts(told)}"
+    parameters = shown_parameters(statement, masked)
+    yield f"    {one_line(statement.sql, _WIDEST)}" + (f"  [{parameters}]" if parameters else "")
     if statement.error:
-        lines.append(f"    -> {statement.error[:_WIDEST]}")
-    return lines
+        yield f"    -> {statement.error[:_WIDEST]}"
 
 
 def _facts(told: _Told) -> str:
@@ -101,12 +175,6 @@ def _facts(told: _Told) -> str:
     if statement.rows is not None and not statement.error:
         facts.append("1 row" if statement.rows == 1 else f"{statement.rows} rows")
     facts.append("not finished" if statement.seconds is None else f"{told.seconds * 1000:.1f} ms")
+    if told.fate:
+        facts.append(told.fate)
     return ", ".join(facts)
-
-
-def _statements(count: int) -> str:
-    return "1 statement" if count == 1 else f"{count} statements"
-
-
-def _writes(count: int) -> str:
-    return "1 write" if count == 1 else f"{count} writes"

@@ -24,6 +24,8 @@ _WRITE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _COLUMNS: Final = re.compile(r"^(SELECT (?:DISTINCT )?)(.{80,}?)( FROM )")
+#: How SQLAlchemy writes an INSERT of many rows whose keys it wants back in order.
+_MANY_ROWS: Final = re.compile(r" SELECT p0::.*? FROM \(VALUES .*\) AS imp_sen\(.*?\) ORDER BY sen_counter")
 _PLACEHOLDER: Final = re.compile(r"%s|%\(\w+\)s")
 _LONGEST: Final = 300
 _LONGEST_VALUE: Final = 40
@@ -123,8 +125,8 @@ def is_write(sql: str) -> bool:
 
 
 def one_line(sql: str, longest: int = _LONGEST) -> str:
-    """Return *sql* without line breaks; of a long list of columns the beginning, of a long text the beginning."""
-    line = " ".join(sql.split())
+    """Return *sql* without line breaks; of many rows or columns, and of a long text, the beginning."""
+    line = _MANY_ROWS.sub(" VALUES ...", " ".join(sql.split()))
     line = _COLUMNS.sub(_without_most_columns, line)
     return line if len(line) <= longest else line[: longest - 4] + " ..."
 

@@ -7,7 +7,6 @@ hand and makes no text, since it runs for every statement of every test.
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pytest_chatdify_db import actors
+from pytest_chatdify_db import actors, asgi
 from pytest_chatdify_db.callers import Callers
 from pytest_chatdify_db.statements import Statement
 
@@ -86,7 +85,7 @@ class Transcript:
             ("rollback", lambda connection: self._ended(connection, "ROLLBACK")),
         ):
             self._listen(Engine, name, note)
-        self._name_requests()
+        asgi.name_requests(self.actors, self._undo)
 
     def close(self) -> None:
         """Listen no longer."""
@@ -99,7 +98,7 @@ class Transcript:
         self.statements.clear()
         self.running.clear()
         self.actors.begin_anew()
-        self._name_requests()
+        asgi.name_requests(self.actors, self._undo)
         return stray
 
     def end_test(self) -> None:
@@ -223,7 +222,8 @@ class Transcript:
         options = connection.get_execution_options()
         self._note(
             Statement(
-                sql,
+                # In this mode there is nothing to roll back any more: each statement has been committed.
+                "COMMIT" if options.get("isolation_level") == "AUTOCOMMIT" else sql,
                 connection.dialect.driver,
                 actor=options.get(_ACTOR) or actors.current(),
                 client=_client(connection),
@@ -244,26 +244,6 @@ class Transcript:
         self.statements.append(statement)
         if not self._is_test_running and statement.is_write:
             self.stray.append(statement)
-
-    def _name_requests(self) -> None:
-        """Have each request act under its name, once an ASGI framework is there."""
-        applications = sys.modules.get("starlette.applications")
-        if applications is None or getattr(applications.Starlette.__call__, _ACTOR, None) is self:
-            return
-        from unittest import mock
-
-        call = applications.Starlette.__call__
-
-        async def acting(app: Any, scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] not in {"http", "websocket"}:
-                await call(app, scope, receive, send)
-                return
-            method = scope.get("method", "WS")
-            with self.actors.acting(f"request {method} {scope.get('path', '')}"):
-                await call(app, scope, receive, send)
-
-        setattr(acting, _ACTOR, self)
-        self._undo.enter_context(mock.patch.object(applications.Starlette, "__call__", acting))
 
 
 def _name_relationship(load: ORMExecuteState) -> None:

@@ -36,14 +36,15 @@ _PLUGIN: Final = {
     ),
     "schema": (f"{_P}.schema", f"{_P}.alembic_program"),
     "transcript": tuple(
-        f"{_P}.{name}" for name in ("statements", "actors", "callers", "transcript", "sql_report", "waiting", "watcher")
+        f"{_P}.{name}"
+        for name in ("statements", "actors", "asgi", "callers", "transcript", "sql_report", "waiting", "watcher")
     ),
     "course of a run": tuple(
         f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "own_databases", "lifecycle")
     ),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
-        *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes")),
+        *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes", "tracebacks")),
         f"{_P}.fixtures",
         f"{_P}.fixtures.*",
     ),

@@ -98,72 +98,189 @@ def shop(project: Project) -> Project:
     return project
 
 
-def test_five_broken_tests(shop: Project) -> None:
-    """A wrong count, a constraint in a task, a forgotten commit, a loop of lazy loads, a transaction left open."""
+_FIVE = """
+import pytest
+from sqlalchemy import select
+from models import Item, Shop
+from web import celery, forget, keep, rename
+
+@pytest.mark.asyncio
+async def test_wrong_count(client, sync_session):
+    sync_session.add_all([Shop("first"), Shop("second")])
+    sync_session.commit()
+    assert len((await client.get("/shops")).json()) == 2
+
+@pytest.mark.asyncio
+async def test_constraint_in_task(session, celery_eager):
+    celery_eager(celery)
+    session.add_all([Shop("first"), Shop("second")])
+    await session.commit()
+    rename.delay("first", "second")
+
+def test_forgotten_commit(sync_session):
+    forget("first")
+    assert sync_session.scalars(select(Shop.name)).all() == ["first"]
+
+@pytest.mark.chatdify_db(n_plus_one="error")
+def test_lazy_loads(sync_session):
+    sync_session.add_all(Item(str(number), Shop(str(number))) for number in range(3))
+    sync_session.commit()
+    sync_session.expunge_all()
+    for item in sync_session.scalars(select(Item)):
+        assert item.shop.name
+
+def test_left_open():
+    keep("first")
+"""
+
+#: For each broken test what its report has to say: who, where, which statement, what to do.
+_DIAGNOSES = {
+    "test_wrong_count": [
+        "*test_it.py:10 in test_wrong_count  2 rows, * ms, committed",
+        # The request has asked for more than the test thought.
+        "  request GET /shops (asyncpg)  web.py:16 in shops  1 row, * ms",
+        "    SELECT shop.id, shop.name FROM shop WHERE shop.id > $1::INTEGER  [[]id_1=1[]]",
+    ],
+    "test_constraint_in_task": [
+        ">       rename.delay(*",
+        "E       sqlalchemy.exc.IntegrityError: (psycopg2.errors.UniqueViolation) duplicate key value *",
+        "web.py:28: IntegrityError",
+        "! task rename[[]????????[]] (psycopg2)  web.py:28 in rename  * ms",
+        "    UPDATE shop SET name=%(name)s WHERE shop.id = *  [[]name='second', shop_id=*[]]",
+        "    -> UniqueViolation: duplicate key value violates unique constraint *",
+    ],
+    "test_forgotten_commit": [
+        "  test (psycopg2)  web.py:35 in forget  1 row, * ms, rolled back at web.py:33 in forget",
+        "    INSERT INTO shop (name) VALUES *  [[]name='first'[]]",
+        "hint: what test wrote at web.py:35 in forget was rolled back, and no statement had failed: *",
+        "      (session.commit(), or get_sync_session(), which commits at its end)",
+    ],
+    "test_lazy_loads": [
+        "chatdify-db: in test_it.py::test_lazy_loads the relationship Item.shop was loaded lazily 3 times *",
+        "sync_session at test_it.py:30 in test_lazy_loads: SELECT shop.id, shop.name FROM shop *",
+        "  - load it with the query: select(...).options(selectinload(Item.shop))",
+        "  sync_session (psycopg2)  test_it.py:30 in test_lazy_loads  3 times, *",
+    ],
+    "test_left_open": [
+        "chatdify-db: test_it.py::test_left_open has left 1 connection(s) in a transaction.",
+        "    begun by test at web.py:41 in keep: INSERT INTO shop *",
+        "  - close each session: with get_sync_session() as session, or Depends(get_session)",
+        "  test (psycopg2)  web.py:41 in keep  1 row, * ms, not committed",
+    ],
+}
+
+
+@pytest.mark.parametrize("test", _DIAGNOSES)
+def test_five_broken_tests(shop: Project, test: str) -> None:
+    """Each can be diagnosed from its report alone, which is at most a screen of 40 lines."""
+    shop.write("test_it.py", _FIVE)
+
+    result = shop.run("-k", test, "--chatdify-db-leaks=error", "--junit-xml=report.xml")
+
+    result.stdout.fnmatch_lines(_DIAGNOSES[test])
+    lines = result.outlines
+    begin = next(number for number, line in enumerate(lines) if line.startswith("___"))
+    assert lines.index(next(line for line in lines[begin:] if line.startswith("==="))) - begin <= 40
+    assert 'property name="chatdify_db_sql"' in (shop.pytester.path / "report.xml").read_text()
+
+
+def test_traceback(shop: Project) -> None:
+    """An error of SQLAlchemy's shows the project's lines; ``--full-trace`` shows the libraries' too."""
+    shop.write(
+        "test_it.py",
+        """
+        from sqlalchemy import text
+
+        def test_it(sync_session):
+            sync_session.execute(text("SELECT * FROM nothing"))
+        """,
+    )
+
+    short, full = shop.run(), shop.run("--full-trace")
+
+    short.stdout.no_fnmatch_line("*site-packages*")
+    short.stdout.fnmatch_lines(
+        [
+            ">       sync_session.execute(text(*",
+            "test_it.py:5: ProgrammingError",
+            '    -> UndefinedTable: relation "nothing" does not exist',
+            'hint: nothing has created the table "nothing". Import the module of its model before *',
+        ]
+    )
+    full.stdout.fnmatch_lines(["*sqlalchemy*base.py:*"])
+
+
+def test_traceback_of_a_chain(shop: Project) -> None:
+    """An error of the project's that was raised from one of SQLAlchemy's keeps its own frames."""
+    shop.write(
+        "test_it.py",
+        """
+        from sqlalchemy import text
+        from sqlalchemy.exc import ProgrammingError
+
+        def test_it(sync_session):
+            try:
+                sync_session.execute(text("SELECT * FROM nothing"))
+            except ProgrammingError as error:
+                raise LookupError("of the project") from error
+        """,
+    )
+
+    result = shop.run()
+
+    result.stdout.no_fnmatch_line("*site-packages*")
+    result.stdout.fnmatch_lines(
+        ["test_it.py:7: ProgrammingError", "The above exception was *", "E*LookupError: of the project"]
+    )
+
+
+def test_failure_in_a_task(shop: Project) -> None:
+    """Of what runs tasks and requests, no line of the plugin's is in a traceback."""
     shop.write(
         "test_it.py",
         """
         import pytest
-        from sqlalchemy import select
-        from models import Item, Shop
-        from web import celery, forget, keep, rename
+        from web import app, celery
+
+        @celery.task(name="fail")
+        def fail():
+            raise LookupError("in the task")
+
+        @app.get("/fail")
+        async def failing():
+            fail.delay()
 
         @pytest.mark.asyncio
-        async def test_wrong_count(client, sync_session):
-            sync_session.add_all([Shop("first"), Shop("second")])
-            sync_session.commit()
-            assert len((await client.get("/shops")).json()) == 2
-
-        @pytest.mark.asyncio
-        async def test_constraint_in_task(session, celery_eager):
+        async def test_it(client, celery_eager):
             celery_eager(celery)
-            session.add_all([Shop("first"), Shop("second")])
-            await session.commit()
-            rename.delay("first", "second")
-
-        def test_forgotten_commit(sync_session):
-            forget("first")
-            assert sync_session.scalars(select(Shop.name)).all() == ["first"]
-
-        @pytest.mark.chatdify_db(n_plus_one="error")
-        def test_lazy_loads(sync_session):
-            sync_session.add_all(Item(str(number), Shop(str(number))) for number in range(3))
-            sync_session.commit()
-            sync_session.expunge_all()
-            for item in sync_session.scalars(select(Item)):
-                assert item.shop.name
-
-        def test_left_open():
-            keep("first")
+            await client.get("/fail")
         """,
     )
 
-    result = shop.run("--chatdify-db-leaks=error", "--junit-xml=report.xml", "--tb=short")
+    result = shop.run()
 
-    result.assert_outcomes(failed=4, passed=1, errors=1)
-    result.stdout.fnmatch_lines_random(
-        [
-            "*- chatdify-db: SQL -*",
-            # The request has asked for more than the test thought.
-            "  request GET /shops (asyncpg)  web.py:16 in shops  *, * ms",
-            "    SELECT shop.id, shop.name FROM shop WHERE shop.id > $1::INTEGER  [[]id_1=1[]]",
-            # The statement that failed, in the task, and what it undid.
-            "! task rename[[]????????[]] (psycopg2)  web.py:28 in rename  *",
-            "    -> UniqueViolation: duplicate key value violates unique constraint *",
-            # What was written and rolled back.
-            "  test (psycopg2)  web.py:35 in forget  1 row, *",
-            "  test (psycopg2)  web.py:33 in forget  undid 1 write",
-            # The loop and the relationship.
-            "chatdify-db: in test_it.py::test_lazy_loads the relationship Item.shop was loaded lazily 3 times *",
-            "sync_session at test_it.py:30 in test_lazy_loads: SELECT shop.id, shop.name FROM shop *",
-            "  sync_session (psycopg2)  test_it.py:30 in test_lazy_loads  3 times, *",
-            # The transaction, and the line that began it.
-            "chatdify-db: test_it.py::test_left_open has left 1 connection(s) in a transaction.",
-            "    begun by test at web.py:41 in keep: INSERT INTO shop *",
-        ]
+    result.stdout.fnmatch_lines(["E       LookupError: in the task"])
+    result.stdout.no_fnmatch_line("*pytest_chatdify_db*.py:*")
+
+
+def test_border_of_a_request(shop: Project) -> None:
+    """What a request executes by itself is not told to be of the test's line that has sent the request."""
+    shop.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.mark.asyncio
+        async def test_it(client):
+            await client.post("/shops/one")
+            raise AssertionError
+        """,
     )
-    xml = (shop.pytester.path / "report.xml").read_text()
-    assert 'property name="chatdify_db_sql"' in xml
+    shop.write("web.py", _WEB.replace('    rename.delay(name, "sent too early")\n', ""))
+
+    result = shop.run()
+
+    result.stdout.fnmatch_lines(["  request POST /shops/one (asyncpg)  web.py:22 in add  1 row, * ms, committed"])
 
 
 def test_task_sent_before_the_commit(shop: Project) -> None:

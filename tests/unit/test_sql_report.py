@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_chatdify_db.sql_report import section
 from pytest_chatdify_db.statements import Line, Statement
 
@@ -47,7 +49,7 @@ def test_error() -> None:
 
 
 def test_ends_of_transactions() -> None:
-    """A commit or rollback is told if something was written before it on its connection."""
+    """Each write says what became of it, and where a rollback came from; what ends transactions takes no line."""
     lines = section(
         [
             done("INSERT INTO a"),
@@ -56,20 +58,72 @@ def test_ends_of_transactions() -> None:
             done("UPDATE a"),
             done("ROLLBACK"),
             done("DELETE FROM a"),
+            done("COMMIT", "request GET /orders", line=None),
+            done("INSERT INTO b"),
+        ],
+        (),
+    ).splitlines()
+
+    assert [line.partition(" ms")[2] for line in lines[:10:2]] == [
+        ", rolled back at web.py:7 in orders",
+        "",
+        ", rolled back at web.py:7 in orders",
+        ", committed",
+        ", not committed",
+    ]
+    assert not any("COMMIT" in line or "ROLLBACK" in line for line in lines)
+
+
+def test_savepoints() -> None:
+    """A rollback to a savepoint undoes what was written since; a savepoint that is released undoes nothing."""
+    lines = section(
+        [
+            done("INSERT INTO a"),
+            done("SAVEPOINT one"),
+            done("INSERT INTO b"),
+            done("SAVEPOINT two"),
+            done("RELEASE SAVEPOINT two"),
+            done("INSERT INTO c"),
+            done("ROLLBACK TO SAVEPOINT one"),
             done("COMMIT"),
         ],
         (),
     ).splitlines()
 
-    assert [line.strip() for line in lines[1::2]] == [
-        "INSERT INTO a",
-        "SELECT 1",
-        "UPDATE a",
-        "ROLLBACK",
-        "DELETE FROM a",
-        "COMMIT",
-    ]
-    assert lines[6] == "  session (asyncpg)  web.py:7 in orders  undid 2 writes"
+    undone = ", rolled back to a savepoint at web.py:7 in orders"
+    assert [line.partition(" ms")[2] for line in lines[::2]] == [", committed", undone, undone]
+
+
+def test_forgotten_commit() -> None:
+    """What the application wrote and rolled back has a hint, unless a statement failed or the session is the test's."""
+    forgotten = [done("INSERT INTO a", "task ship"), done("ROLLBACK", "task ship")]
+    failed = [done("UPDATE a", "task ship"), done("UPDATE a", "task ship", error="UniqueViolation"), done("ROLLBACK")]
+
+    text = section(forgotten, ())
+
+    assert "hint: what task ship wrote at web.py:7 in orders was rolled back, and no statement had failed" in text
+    assert "hint" not in section(failed, ())
+    assert "hint" not in section([done("INSERT INTO a"), done("ROLLBACK")], ())
+    assert "hint" not in section([done("INSERT INTO a", "test"), done("COMMIT", "test")], ())
+
+
+@pytest.mark.parametrize("kind", ["UndefinedTable", "UndefinedTableError"])
+def test_no_such_table(kind: str) -> None:
+    """Either driver's error about a table that is not there has a hint, once."""
+    statement = done("SELECT 1", error=f'{kind}: relation "orders" does not exist')
+
+    text = section([statement, statement], ())
+
+    assert text.count('hint: nothing has created the table "orders". Import the module of its model') == 1
+    assert "DB_MODELS" in text
+    assert "--chatdify-db-metadata=" in text
+
+
+def test_different_fates() -> None:
+    """Writes of different fates are told apart, though they come from one line."""
+    text = section([done("INSERT INTO a"), done("COMMIT"), done("INSERT INTO a"), done("ROLLBACK")], ())
+
+    assert text.count("INSERT INTO a") == 2
 
 
 def test_repeats() -> None:
@@ -85,6 +139,23 @@ def test_at_most_a_screen() -> None:
     """Of many statements the last are shown, and how many came before."""
     lines = section([done(f"SELECT {number}") for number in range(50)], ()).splitlines()
 
-    assert lines[0] == "... 38 statements before"
+    assert lines[0] == "... 38 statements left out"
     assert len(lines) == 25
     assert lines[-1] == "    SELECT 49"
+
+
+def test_what_failed_and_what_wrote_stays() -> None:
+    """Reads are left out first, wherever they stand; then writes; the last statements are always shown."""
+    reads = [done(f"SELECT {number}") for number in range(50)]
+    first = [done("INSERT INTO first"), done("UPDATE x", error="UniqueViolation: x")]
+
+    lines = section([*first, *reads], ()).splitlines()
+
+    assert lines[1] == "    INSERT INTO first"
+    assert lines[3:5] == ["    UPDATE x", "    -> UniqueViolation: x"]
+    assert lines[5] == "... 40 statements left out"
+    many = section([first[1], *(done(f"INSERT INTO t{number}") for number in range(50)), *reads], ())
+    assert "UPDATE x" in many
+    assert "SELECT 46" in many
+    assert "SELECT 45" not in many
+    assert "INSERT INTO t49" in many

@@ -1,0 +1,54 @@
+"""Tracebacks of errors that SQLAlchemy raises: the project's lines, not the forty of the libraries between them.
+
+What such an error is about stands in its text and in the SQL section. ``--full-trace`` and ``--pdb`` keep every frame.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+import pytest
+
+from pytest_chatdify_db.callers import Callers
+
+
+def shorten(excinfo: pytest.ExceptionInfo[BaseException], config: pytest.Config) -> None:
+    """Leave the project's lines in the tracebacks of those errors of *excinfo* that are SQLAlchemy's."""
+    kind = getattr(sys.modules.get("sqlalchemy.exc"), "SQLAlchemyError", None)
+    if kind is None or config.getoption("fulltrace", False) or config.getoption("usepdb", False):
+        return
+    callers = Callers(config.invocation_params.dir)
+    for error in [each for each in _chain(excinfo.value) if isinstance(each, kind)]:
+        kept = _kept(error.__traceback__, callers)
+        if error is not excinfo.value:
+            error.with_traceback(kept)
+        elif kept is not None:
+            # pytest has the head of this traceback, a frame of its own, and reads on from there.
+            excinfo.tb.tb_next = kept
+        if getattr(error, "orig", None) is not None:
+            # The driver's error: its text is a part of SQLAlchemy's.
+            error.__cause__ = None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield *error* and what pytest shows before it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _kept(trace: TracebackType | None, callers: Callers) -> TracebackType | None:
+    """Return a copy of *trace* with the project's frames alone; None if it has none."""
+    frames = []
+    while trace is not None:
+        if callers.knows(trace.tb_frame.f_code.co_filename):
+            frames.append(trace)
+        trace = trace.tb_next
+    kept = None
+    for each in reversed(frames):
+        kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return kept
