@@ -17,7 +17,7 @@ from pytest_chatdify_db.sandbox import leftovers, parameters, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
-from pytest_chatdify_db.sandbox.frames import undo_frame
+from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
@@ -297,9 +297,15 @@ class Core:
             self.break_down(f"{refusals.ESCAPED}: {problem}")
 
     def _finish(self, result: Any) -> None:
-        task, self._job, self._task, self._to_cancel = self._task, None, None, None
+        self._answer(result)
+        self._job = self._task = self._to_cancel = None
+
+    def _answer(self, result: Any) -> None:
+        """Tell who asked for the job that runs, if it has not been told."""
+        task = self._task
         if task is not None and task.done is not None:
-            task.done(result)
+            done, task.done = task.done, None
+            done(result)
 
     # -- The server
 
@@ -348,17 +354,20 @@ class Core:
     def pop(self) -> Job:
         """Undo the innermost frame; report what was left in it."""
         wrote = self.session.history.wrote_in_frame
-        undone = yield from undo_frame(self.session)
+        undone = yield from end_frame(self.session)
         for client in undone.misled:
             self._drop(client)
         lost, self.after_loss = self.after_loss, ""
         before = self._listening.pop() if self._listening else {}
         remaining = [*undone.leftovers, *leftovers.new_channels(self.session.clients.values(), before)]
-        return {
+        report = {
             **_report(wrote, [client.describe() for client in undone.in_transaction], lost),
             "dirty_reads": [asdict(read) for read in self.session.dirty_reads.take()],
             "leftovers": [asdict(each) for each in remaining],
         }
+        self._answer(report)  # the rollback is not waited for: what follows has to wait for it anyway
+        yield from roll_back_frame(self.session)
+        return report
 
     def wrote(self) -> Job:
         """Tell whether anything was written in the innermost frame."""

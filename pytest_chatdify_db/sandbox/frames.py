@@ -17,7 +17,7 @@ from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 
 
 class Undone(NamedTuple):
-    """What was found when a frame was undone.
+    """What was found at the end of a frame.
 
     Args:
         in_transaction: The clients whose transaction was begun in it and not ended.
@@ -30,8 +30,8 @@ class Undone(NamedTuple):
     misled: list[Client]
 
 
-def undo_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
-    """Pop a frame of *session* and undo what was written in it."""
+def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
+    """Pop a frame of *session* and take stock; what was written in it is undone by `roll_back_frame`."""
     depth = len(session.history.frames) - 1
     tables = (yield from _temporary_tables(session)) if session.leftovers.has_tables(depth) else []
     frame = session.history.pop()
@@ -48,7 +48,7 @@ def undo_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     misled = [client for client in session.clients.values() if session._saw_definition and any(client.statements)]
     session._catalog_is_stale |= session._saw_definition
     session._saw_definition = False
-    has_locks = yield from _roll_back_frame(session)
+    has_locks = session.took_advisory_lock and (yield from roll_back_frame(session))
     idle = {client.number: client for client in session.clients.values() if client not in left}
     found = session.leftovers.take(idle, depth, tables, has_locks=has_locks)
     return Undone(left, found, [client for client in misled if client.transaction is None])
@@ -63,10 +63,10 @@ def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[
     return [name or "" for (name,) in reply.rows]
 
 
-def _roll_back_frame(session: SharedSession) -> Generator[Exchange, None, bool]:
-    """Undo what was written in the frame; return whether an advisory lock outlived it."""
+def roll_back_frame(session: SharedSession) -> Generator[Exchange, None, bool]:
+    """Undo what was written in the frame that was popped last; return whether an advisory lock outlived it."""
     rollback = session.history.take_rollback()
-    took_lock, session._took_advisory_lock = session._took_advisory_lock, False
+    took_lock, session.took_advisory_lock = session.took_advisory_lock, False
     if not rollback and not took_lock:
         return False
     exchange = Exchange()

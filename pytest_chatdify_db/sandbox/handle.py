@@ -1,6 +1,6 @@
 """What a test run holds of the sandbox: it starts the process, tells it where tests begin and end, and ends it.
 
-Every call waits for the sandbox's answer, so that what follows in the test is on the right side of it.
+What follows a call is on the right side of it: the sandbox hears its commands before what clients say afterwards.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -63,7 +65,8 @@ class Sandbox:
         self._control = control
         self._lines = control.makefile("rb")
         self._log = log
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._unread = 0  # answers on their way
         self._owner = os.getpid()
         # A child that outlives the run must not keep it alive: the sandbox ends when the last copy is closed.
         os.register_at_fork(after_in_child=self._forget)
@@ -150,7 +153,8 @@ class Sandbox:
         Args:
             name: What messages call it, such as a test's id.
         """
-        self._ask({"do": "push", "name": name})
+        # The answer is read before that of the next command: a test need not wait for it.
+        self._say({"do": "push", "name": name})
 
     def pop(self) -> FrameReport:
         """Undo all that was written since the matching ``push``."""
@@ -199,17 +203,33 @@ class Sandbox:
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            try:
-                self._control.sendall(json.dumps(command).encode() + b"\n")
-                line = self._lines.readline()
-            except OSError as error:
-                raise SandboxError(f"the sandbox does not answer: {error}{self._last_words()}") from error
+            self._say(command)
+            while self._unread > 1:
+                self._read()
+            return self._read()
+
+    def _say(self, command: dict[str, Any]) -> None:
+        with self._lock, self._explained():
+            self._control.sendall(json.dumps(command).encode() + b"\n")
+            self._unread += 1
+
+    def _read(self) -> dict[str, Any]:
+        self._unread -= 1
+        with self._explained():
+            line = self._lines.readline()
         if not line:
             raise SandboxError(f"the sandbox's process has ended{self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise SandboxError(str(answer["error"]))
         return answer
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SandboxError(f"the sandbox does not answer: {error}{self._last_words()}") from error
 
     def _last_words(self) -> str:
         self._log.seek(0)

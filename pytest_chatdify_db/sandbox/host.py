@@ -138,11 +138,16 @@ class Host:
             peer = Peer(
                 sock,
                 client.out,
-                lambda data: self._core.received(client, data),
+                lambda data: self._client_said(client, data),
                 lambda: self._client_hung_up(client),
             )
             self._clients[client.number] = client, peer
             self._watch(peer)
+
+    def _client_said(self, client: Client, data: bytes) -> None:
+        # A test says ``push`` without waiting for the answer: what it said first must be heard first.
+        self._read(self._control)
+        self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
         peer.is_encrypted = hasattr(peer.sock, "pending")

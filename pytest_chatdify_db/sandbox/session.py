@@ -63,7 +63,7 @@ class SharedSession:
         self.refuses_dirty_reads = False
         self._catalog_is_stale = True
         self._saw_definition = False
-        self._took_advisory_lock = False
+        self.took_advisory_lock = False
         self.leftovers = Leftovers()
         self._prepared: set[Prepared] = set()
         self.cursors = Cursors()
@@ -233,7 +233,7 @@ class SharedSession:
                     client.temporary[name] = is_dropped
                     self.begin(client).made_tables.append(name)
             if any("advisory" in name for name in statement.calls):
-                self._took_advisory_lock = True
+                self.took_advisory_lock = True
             self.leftovers.note(client, statement, len(self.history.frames))
 
     def _may_write(self, client: Client, statement: Statement) -> bool:
