@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -177,3 +179,296 @@ def test_webhook_and_task(project: Project) -> None:
     result = project.run()
 
     result.assert_outcomes(passed=3)
+
+
+_CANVAS = """
+import asyncio
+from celery import Celery, chain, chord, group, shared_task
+from sqlalchemy import func, select
+from app.db import delay_on_commit, get_async_session, get_sync_session
+from models import Item
+
+app = Celery("project", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/0")
+
+@app.task(name="store")
+def store(name):
+    with get_sync_session() as session:
+        session.add(Item(name=name))
+    return name
+
+@app.task(name="count")
+def count(*_):
+    with get_sync_session() as session:
+        return session.scalar(select(func.count()).select_from(Item))
+
+@app.task(name="count_async")
+def count_async(*_):
+    async def counting():
+        async with get_async_session() as session:
+            return await session.scalar(select(func.count()).select_from(Item))
+
+    return asyncio.run(counting())
+
+@app.task(name="fail")
+def fail(*_):
+    raise ZeroDivisionError("no")
+
+@app.task(name="note_failure")
+def note_failure(request, error, traceback):
+    store(f"failed: {error}")
+
+@app.task(name="flaky", autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=3, bind=True)
+def flaky(self, until):
+    store(f"attempt {self.request.retries}")
+    if self.request.retries < until:
+        raise ConnectionError("away")
+    return self.request.retries
+
+@app.task(name="parent", bind=True)
+def parent(self, name):
+    store.delay(name)
+    with get_sync_session() as session:
+        session.add(Item(name=f"{name} of the parent"))
+        delay_on_commit(session, store, f"{name} after the commit")
+    return app.send_task("count_async").get(disable_sync_subtasks=False)
+
+@shared_task(name="shared")
+def shared():
+    return "shared"
+
+@app.task(name="chained")
+def chained():
+    chain(store.s("one"), count.s()).delay()
+    chord([store.s("two"), store.s("three")])(count.s())
+    return count.delay().id
+
+@app.task(name="impatient")
+def impatient():
+    return count.delay().get()
+
+@app.task(name="replaced", bind=True)
+def replaced(self):
+    return self.replace(chain(store.s("by the replacement"), count.s()))
+"""
+
+
+@pytest.mark.parametrize("loop", ["no loop", "a running loop"])
+def test_canvas(project: Project, loop: str) -> None:
+    """Links, chains, groups, chords and their nestings run as on a worker, each task on what the others committed."""
+    project.write_models()
+    project.write("tasks.py", _CANVAS)
+    tests = """
+        import pytest
+        from celery import chain, chord, group
+        from tasks import (
+            app, chained, count, count_async, fail, flaky, impatient, note_failure, parent, replaced, shared, store,
+        )
+        from store import names
+
+        pytestmark = MARK
+
+        @pytest.fixture(autouse=True)
+        def eager(celery_eager):
+            return celery_eager(app)
+
+        DEF test_link():
+            store.apply_async(["one"], link=[store.si("two"), count.s()])
+            assert names() == ["one", "two"]
+
+        DEF test_link_error(celery_eager):
+            celery_eager(app, propagates=False)
+            assert fail.apply_async(link_error=note_failure.s()).state == "FAILURE"
+            assert names() == ["failed: no"]
+
+        DEF test_autoretry(celery_eager):
+            celery_eager(app, propagates=False)
+            assert flaky.delay(2).get() == 2
+            assert names() == ["attempt 0", "attempt 1", "attempt 2"]
+
+        DEF test_autoretry_to_the_end(celery_eager):
+            celery_eager(app, propagates=False)
+            result = flaky.delay(9)
+            assert result.state == "FAILURE" and isinstance(result.result, ConnectionError)
+            assert names() == ["attempt 0", "attempt 1", "attempt 2", "attempt 3"]
+
+        DEF test_chain():
+            assert chain(store.s("one"), count.s(), count_async.s()).delay().get() == 1
+            assert (store.s("two") | count_async.s())().get() == 2
+
+        DEF test_group():
+            assert group(store.s("one"), store.s("two")).delay().get() == ["one", "two"]
+            assert names() == ["one", "two"]
+
+        DEF test_chord():
+            assert chord([store.s("one"), store.s("two")])(count.s()).get() == 2
+            assert chord(group(store.s(str(n)) for n in range(3)), count_async.s()).delay().get() == 5
+
+        DEF test_nested():
+            inner = group(store.si("one"), chain(store.si("two"), store.si("three")))
+            assert chain(store.si("zero"), chord(inner, count.s())).delay().get() == 4
+
+        DEF test_an_error_in_a_chain():
+            with pytest.raises(ZeroDivisionError):
+                chain(store.s("one"), fail.s(), store.si("never")).delay()
+            assert names() == ["one"]
+
+        DEF test_tasks_inside_tasks():
+            assert parent.delay("one").get() == 3
+            assert names() == ["one", "one after the commit", "one of the parent"]
+
+        DEF test_map_and_chunks():
+            assert store.map(["one", "two"]).delay().get() == ["one", "two"]
+            store.chunks([("three",), ("four",)], 1).delay()
+            assert names() == ["four", "one", "three", "two"]
+
+        DEF test_a_signature_by_name():
+            app.signature("store", ("one",)).delay()
+            assert (app.signature("store", ("two",)) | app.signature("count")).delay().get() == 2
+
+        DEF test_a_shared_task():
+            assert shared.delay().get() == "shared"
+
+        DEF test_a_task_that_replaces_itself():
+            assert replaced.delay().get() == 1
+
+        DEF test_canvas_inside_a_task():
+            chained.delay()
+            assert names() == ["one", "three", "two"]
+
+        DEF test_waiting_inside_a_task():
+            with pytest.raises(RuntimeError, match="Never call result.get"):
+                impatient.delay()
+            with pytest.raises(RuntimeError, match="Never call result.get"):
+                chain(impatient.si(), store.si("never")).delay()
+            assert count.delay().get() == 0
+
+        DEF test_results(celery_eager):
+            celery_eager(app, store_results=True)
+            result = chain(store.s("one"), count.s()).delay()
+            assert app.AsyncResult(result.id).get(timeout=5) == 1
+            assert app.AsyncResult(store.delay("two").id).state == "SUCCESS"
+
+        DEF test_a_failed_result(celery_eager):
+            celery_eager(app, propagates=False, store_results=True)
+            found = app.AsyncResult(fail.delay().id)
+            assert found.state == "FAILURE" and "no" in str(found.result)
+        """
+    if loop == "no loop":
+        tests = tests.replace("DEF", "def").replace("MARK", "[]")
+    else:
+        tests = tests.replace("DEF", "async def").replace("MARK", "pytest.mark.asyncio")
+    project.write("test_it.py", tests)
+
+    result = project.run("-p", "no:cacheprovider")
+
+    result.assert_outcomes(passed=18)
+
+
+def test_tasks_of_requests(project: Project) -> None:
+    """Tasks sent by an asyncio endpoint, by a sync endpoint in its thread, and by background tasks of both kinds."""
+    project.write_models()
+    project.write("tasks.py", _CANVAS)
+    project.write(
+        "application.py",
+        """
+        from fastapi import BackgroundTasks, Depends, FastAPI
+        from app.db import delay_on_commit, get_session, get_sync_session
+        from tasks import count_async, parent, store
+
+        app = FastAPI()
+
+        @app.post("/async/{name}")
+        async def by_async(name: str, session=Depends(get_session)):
+            delay_on_commit(session, store, name)
+
+        @app.post("/sync/{name}")
+        def by_sync(name: str):
+            store.delay(name)
+            return count_async.delay().get()
+
+        @app.post("/background/{name}")
+        async def by_background(name: str, tasks: BackgroundTasks):
+            async def later():
+                parent.delay(f"{name} async")
+
+            tasks.add_task(store.delay, f"{name} sync")
+            tasks.add_task(later)
+        """,
+    )
+    project.write(
+        "test_it.py",
+        """
+        import httpx, pytest
+        from application import app
+        from store import names
+        from tasks import app as celery_app
+
+        @pytest.fixture(params=["asyncio", "thread"])
+        def post(request, live_server):
+            if request.param == "thread":
+                url = live_server(app).url
+                async def post(path):
+                    async with httpx.AsyncClient(base_url=url) as client:
+                        return await client.post(path)
+            else:
+                async def post(path):
+                    transport = httpx.ASGITransport(app)
+                    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                        return await client.post(path)
+            return post
+
+        @pytest.mark.asyncio
+        async def test_it(celery_eager, post):
+            celery_eager(celery_app)
+            assert (await post("/async/one")).status_code == 200
+            assert (await post("/sync/two")).json() == 2
+            assert (await post("/background/three")).status_code == 200
+            await post("/sync/four")
+            assert names() == [
+                "four", "one", "three async", "three async after the commit", "three async of the parent",
+                "three sync", "two",
+            ]
+        """,
+    )
+
+    result = project.run("-p", "no:cacheprovider")
+
+    result.assert_outcomes(passed=2)
+
+
+def test_tasks_in_several_threads(project: Project) -> None:
+    """Tasks that begin and end in turns on two threads leave results as they should be: there to be waited for."""
+    project.write_models()
+    project.write("tasks.py", _CANVAS)
+    project.write(
+        "test_it.py",
+        """
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+        from tasks import app, count
+
+        def test_it(celery_eager):
+            celery_eager(app)
+            second_runs, first_has_ended = threading.Event(), threading.Event()
+
+            @app.task
+            def first():
+                return second_runs.wait(60)
+
+            @app.task
+            def second():
+                second_runs.set()
+                return first_has_ended.wait(60)
+
+            with ThreadPoolExecutor(2) as threads:
+                one = threads.submit(first.delay)
+                one.add_done_callback(lambda _: first_has_ended.set())
+                two = threads.submit(second.delay)
+            assert one.result().get() and two.result().get()
+            assert count.delay().get() == 0
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1)
