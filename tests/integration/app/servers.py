@@ -126,7 +126,7 @@ class Postgres:
 
     Args:
         port: Where it listens on 127.0.0.1.
-        directory: Holds ``ca.crt``, ``client.crt`` and ``client.key``.
+        directory: Holds ``ca.crt``, ``client.crt``, ``client.key`` and its socket.
         password: Of the roles ``postgres`` and ``anna``.
     """
 
@@ -149,7 +149,7 @@ class Postgres:
         access = workshop.write(
             "pg_hba.conf",
             "hostssl all carla 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
-            "host all all 127.0.0.1/32 scram-sha-256\n",
+            "host all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n",
         )
         port = free_port()
         settings = {
@@ -200,7 +200,7 @@ class Postgres:
 
 
 def run_python(
-    code: str, environment: Mapping[str, str] | None = None, *, cwd: Path = ROOT, timeout: float = 120
+    code: str, environment: Mapping[str, str] | None = None, *, cwd: Path = ROOT, timeout: float = 120, given: str = ""
 ) -> str:
     """Run *code* in a fresh interpreter that fails on any warning, and return what it prints.
 
@@ -209,10 +209,12 @@ def run_python(
         environment: Variables beside the present ones.
         cwd: Its directory.
         timeout: Seconds it may take.
+        given: What it reads from its standard input.
     """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=cwd,
+        input=given,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         capture_output=True,
         text=True,

@@ -127,6 +127,36 @@ def test_several_hosts(own_postgres: Postgres) -> None:
     assert ask(own_postgres, "SELECT 1", environment) == "[1, 1]"
 
 
+# Connections over a socket have no address.
+_PEER = "SELECT coalesce(host(inet_client_addr()), 'socket') || ' ' || current_user"
+
+
+def test_unix_socket(own_postgres: Postgres) -> None:
+    """A socket directory, in DB_HOST or in each notation of a URL, leads both drivers to the server, by password."""
+    directory, port = own_postgres.directory, own_postgres.port
+    password = quote(own_postgres.password, safe="")
+    for environment in (
+        {**own_postgres.parts(), "DB_HOST": str(directory)},
+        {"DATABASE_URL": f"postgresql://postgres:{password}@/postgres?host={directory}&port={port}"},
+        {"DATABASE_URL": f"postgresql://postgres:{password}@{quote(str(directory), safe='')}:{port}/postgres"},
+    ):
+        assert ask(own_postgres, _PEER, environment) == "['socket postgres', 'socket postgres']"
+
+
+def test_socket_among_several_hosts(own_postgres: Postgres) -> None:
+    """A socket may be one of several hosts, whether the first of them is down or not, with both drivers."""
+    password = quote(own_postgres.password, safe="")
+    hosts = f"host=127.0.0.1:{free_port()}&host={own_postgres.directory}:{own_postgres.port}"
+
+    found = ask(
+        own_postgres,
+        _PEER,
+        {"DATABASE_URL": f"postgresql://postgres:{password}@/postgres?{hosts}&target_session_attrs=read-write"},
+    )
+
+    assert found == "['socket postgres', 'socket postgres']"
+
+
 def test_session_settings(own_postgres: Postgres) -> None:
     """Application name, statement timeout and the URL's ``options`` reach the server with both drivers."""
     environment = {
