@@ -17,7 +17,9 @@ _P: Final = "pytest_chatdify_db"
 _LAYER: Final = {
     "words of the layer": tuple(f"app.db.{name}" for name in ("errors", "parameters", "urls", "drivers")),
     "settings of the layer": ("app.config",),
-    "parts of the layer": ("app.db.base", "app.db.dependencies", "app.db.guard", "app.db.hooks", "app.db.pools"),
+    "parts of the layer": tuple(
+        f"app.db.{name}" for name in ("base", "connecting", "dependencies", "guard", "hooks", "pools")
+    ),
     "engines": ("app.db.engines",),
     "sessions": ("app.db.session", "app.db.legacy"),
     "utilities": ("app.db.utils",),

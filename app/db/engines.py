@@ -102,12 +102,14 @@ def _once(name: str, make: Callable[[Settings], _AnyEngine]) -> _AnyEngine:
 def _new_sync(settings: Settings, url: URL) -> Engine:
     from sqlalchemy import create_engine
 
+    from app.db.connecting import mark_failed_connects
     from app.db.drivers import psycopg2_arguments
     from app.db.guard import watch_failures
 
     arguments = psycopg2_arguments(url, _driver_options(settings))
     with _needs("psycopg2", "psycopg2-binary", engine="sync_engine"):
         engine = create_engine(arguments.url, connect_args=arguments.connect_args, **_engine_options(settings))
+    mark_failed_connects(engine)
     watch_failures(engine)
     return engine
 
@@ -115,6 +117,7 @@ def _new_sync(settings: Settings, url: URL) -> Engine:
 def _new_async(settings: Settings, url: URL) -> AsyncEngine:
     from sqlalchemy.ext.asyncio import create_async_engine
 
+    from app.db.connecting import mark_failed_connects, wrap_failed_connects
     from app.db.drivers import asyncpg_arguments
     from app.db.guard import watch_failures
     from app.db.pools import LoopLocalQueuePool
@@ -127,6 +130,8 @@ def _new_async(settings: Settings, url: URL) -> AsyncEngine:
             poolclass=LoopLocalQueuePool,
             **_engine_options(settings),
         )
+    wrap_failed_connects(engine.sync_engine)
+    mark_failed_connects(engine.sync_engine)
     watch_failures(engine.sync_engine)
     return engine
 

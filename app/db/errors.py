@@ -6,7 +6,7 @@
     └── TransactionAborted    COMMIT would have been a ROLLBACK
 
 Pure: the standard library only. Exceptions are known by what they carry, since the two drivers wrap the same server
-error in different classes, and raise some (a refused connection) from outside SQLAlchemy's tree.
+error in different classes.
 """
 
 from __future__ import annotations
@@ -96,8 +96,10 @@ def sqlstate(error: BaseException) -> str | None:
 def is_retryable(error: BaseException) -> bool:
     """Return whether the same transaction, run again from its start, may well succeed.
 
-    True for a serialization failure (40001), a deadlock (40P01) and a lost connection. After a lost connection it is
-    not known whether a COMMIT under way took effect: repeat only what may happen twice.
+    True for a serialization failure (40001), a deadlock (40P01), a lost connection, and one that could not be made:
+    refused, reset, not in time, to a server that starts, stops or is full. False where the server refused this client:
+    a wrong password, no such database. After a lost connection it is not known whether a COMMIT under way took effect:
+    repeat only what may happen twice.
 
     Args:
         error: Any exception.

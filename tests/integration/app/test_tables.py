@@ -200,7 +200,7 @@ def test_health_sync() -> None:
 @pytest.mark.parametrize(
     ("check", "driver", "cause"),
     [
-        ("asyncio.run(check_database(timeout=20))", "asyncpg", "ConnectionRefusedError: "),
+        ("asyncio.run(check_database(timeout=20))", "asyncpg", "OperationalError: ConnectionRefusedError: "),
         ("check_database_sync(timeout=20)", "psycopg2", "OperationalError: "),
     ],
     ids=["async", "sync"],
