@@ -2,8 +2,8 @@
 
 A task sent before the commit finds no row, or one that never will be there. ``on_commit`` keeps a call until the
 outermost transaction of its session is committed. A call registered inside a savepoint goes when the savepoint is
-rolled back. The data is safe when the calls run: an error in one of them reaches the caller of ``commit()``, after
-the others have run, and undoes nothing.
+rolled back. The data is safe when the calls run: an error in one of them, or the end of a task that is cancelled
+meanwhile, reaches the caller of ``commit()`` after the others have run, and undoes nothing.
 """
 
 from __future__ import annotations
@@ -141,13 +141,20 @@ def run_all(calls: Sequence[Registered]) -> None:
 
     Raises:
         Exception: What one of them raised, after all have run; an ``ExceptionGroup`` if several did.
+        asyncio.CancelledError: The task was cancelled meanwhile; it wins over the errors.
     """
     errors: list[Exception] = []
+    cancelled: asyncio.CancelledError | None = None
     for call in calls:
         try:
             call.run()
+        except asyncio.CancelledError as error:
+            # The data is stored: what belongs to it is done, then the task may end.
+            cancelled = error
         except Exception as error:  # noqa: BLE001 - raised below, after the other calls
             errors.append(error)
+    if cancelled is not None:
+        raise cancelled
     if len(errors) == 1:
         raise errors[0]
     if errors:

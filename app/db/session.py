@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -53,6 +54,9 @@ _ENGINES: dict[str, Callable[[], Engine | AsyncEngine]] = {
 class LazySession(Session):
     """A session that asks for its engine at its first statement, so that making one needs no settings.
 
+    A connection that turns out to be lost when it is to be rolled back is no error: the server has rolled it back. The
+    error that ended the block is what its caller gets to see.
+
     Attributes:
         engine_name: The engine it uses when it was given neither ``bind`` nor ``binds``.
     """
@@ -68,6 +72,24 @@ class LazySession(Session):
         if bind is None and not self._has_own_bind and self.bind is None:
             return _sync_half(_engine(self.engine_name))
         return super().get_bind(mapper, bind=bind, **options)
+
+    def rollback(self) -> None:
+        """Roll the transaction back, here or, if the connection is lost, by the server."""
+        try:
+            super().rollback()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+
+    def close(self) -> None:
+        """Close the session, and roll back what is not committed."""
+        try:
+            super().close()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # The first call ended at the lost connection, before the session was closed.
+            super().close()
 
 
 class _AsyncHalf(LazySession):

@@ -7,6 +7,7 @@ import threading
 from unittest import mock
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -145,6 +146,18 @@ def test_a_sessions_own_bind_wins() -> None:
     session.bind = own
     assert session.get_bind() is own
     assert isinstance(SyncSessionLocal(binds={model: own}), Session)
+
+
+@pytest.mark.parametrize("name", ["rollback", "close"])
+def test_only_a_lost_connection_is_nothing_to_tell(name: str) -> None:
+    """A rollback that fails for another reason than a lost connection is an error of the session."""
+    lost = DBAPIError(None, None, Exception("lost"), connection_invalidated=True)
+    other = DBAPIError(None, None, Exception("other"))
+
+    with mock.patch.object(Session, name, side_effect=[lost, None]):
+        getattr(SyncSessionLocal(), name)()
+    with mock.patch.object(Session, name, side_effect=other), pytest.raises(DBAPIError, match="other"):
+        getattr(SyncSessionLocal(), name)()
 
 
 def test_a_forked_child_starts_with_empty_pools() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,7 +46,7 @@ def ran() -> list[str]:
     return []
 
 
-def fail_with(error: Exception) -> Callable[[], None]:
+def fail_with(error: BaseException) -> Callable[[], None]:
     """Return a function that raises *error*."""
 
     def fail() -> None:
@@ -180,6 +181,18 @@ def test_errors_in_several_calls(plain: Session) -> None:
         plain.commit()
 
     assert [type(error) for error in caught.value.exceptions] == [KeyError, IndexError]
+
+
+def test_a_task_that_is_cancelled_in_a_call(plain: Session, ran: list[str]) -> None:
+    """The calls after it still run, though the task is to end; no other error takes the place of its cancellation."""
+    on_commit(plain, fail_with(KeyError("missing")))
+    on_commit(plain, fail_with(asyncio.CancelledError()))
+    on_commit(plain, ran.append, "still runs")
+
+    with pytest.raises(asyncio.CancelledError):
+        plain.commit()
+
+    assert ran == ["still runs"]
 
 
 def test_coroutine_function_on_a_synchronous_session(plain: Session) -> None:
