@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -74,7 +76,11 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
 
     def _get_first(self, pool: _LoopPool) -> ConnectionPoolEntry:
         """Open connections one at a time until one is there: SQLAlchemy's own lock for this belongs to one loop."""
+        deadline = time.monotonic() + self._timeout
         while not self._first_connect.acquire(blocking=False):
+            # Where the server does not answer, those who wait must not do so one after the other.
+            if time.monotonic() > deadline:
+                raise PoolTimeout(f"the first connection is not there after {self._timeout:g} s", code="3o7r")
             await_only(asyncio.sleep(_FIRST_CONNECT_POLL_SECONDS))
         try:
             entry = pool._do_get()
@@ -126,9 +132,10 @@ class LoopLocalQueuePool(AsyncAdaptedQueuePool):
 
     def dispose(self) -> None:
         """Close the idle connections of the running loop now, those of other loops as soon as these run again."""
+        loop = asyncio.get_running_loop()
         with self._queues_lock:
             queues, self._queues = self._queues, {}
-        own = queues.pop(asyncio.get_running_loop(), None)
+        own = queues.pop(loop, None)
         if own is not None:
             await_only(own.closer.aclose())
         # The others' generators die here, with the last reference: each loop is told to finish its own.

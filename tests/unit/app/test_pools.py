@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.pools import LoopLocalQueuePool
@@ -50,6 +52,25 @@ def test_status_counts_all_loops() -> None:
     assert asyncio.run(status()) == (
         "Pool size: 3  Connections in pool: 0 Current Overflow: -3 Current Checked out connections: 0"
     )
+
+
+def test_waiting_for_the_first_connection_ends() -> None:
+    """Who waits for another's first connection gives up after the pool's timeout, not after everybody else's."""
+    pool = LoopLocalQueuePool(lambda: None, timeout=0.01)
+
+    with pool._first_connect, pytest.raises(PoolTimeout, match=r"the first connection is not there after 0\.01 s"):
+        asyncio.run(greenlet_spawn(pool.connect))
+
+
+def test_dispose_outside_a_loop_changes_nothing() -> None:
+    """``dispose`` where no loop runs is an error, and the pool still knows its loops' connections."""
+    pool = new_pool()
+    with asyncio.Runner() as runner:
+        runner.run(greenlet_spawn(pool._pool_of_running_loop))
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            pool.dispose()
+
+        assert list(pool._queues) == [runner.get_loop()]
 
 
 def test_a_new_pool_is_like_the_old_one() -> None:
