@@ -21,7 +21,7 @@ from pytest_chatdify_db.servers import engine
 _PLACES = ("/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 
 
-_PROGRAMS = ("chromedriver", "chromium", "initdb", "openssl", "pgbouncer", "redis-server")
+_PROGRAMS = ("chromedriver", "chromium", "docker-compose", "initdb", "openssl", "pgbouncer", "redis-server")
 
 # Plugins of pytest that this one has to get along with.
 _PLUGINS = ("cov", "randomly", "repeat", "rerunfailures", "timeout")

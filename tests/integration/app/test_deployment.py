@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,7 +20,7 @@ import yaml
 
 from app.config import Settings
 
-from .servers import ROOT, START_SECONDS, Postgres, Workshop, accepts, free_port
+from .servers import ROOT, START_SECONDS, Postgres, Workshop, accepts, free_port, program
 
 DEPLOYMENT = ROOT / "examples" / "deployment"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOYMENT / "compose.yaml").read_text(encoding="utf-8"))
@@ -48,6 +50,12 @@ class Deployment:
         """Return the command of *service*, on this interpreter, loopback and port."""
         places = {"python": sys.executable, "0.0.0.0": "127.0.0.1", "8000": str(self.port)}
         return [places.get(word, word) for word in SERVICES[service]["command"]]
+
+    def health_command(self, service: str) -> list[str]:
+        """Return what the health check of *service* gives to its interpreter."""
+        kind, interpreter, *arguments = SERVICES[service]["healthcheck"]["test"]
+        assert (kind, interpreter) == ("CMD", "python")
+        return [argument.replace(":8000/", f":{self.port}/") for argument in arguments]
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the deployment to its end."""
@@ -110,13 +118,16 @@ def test_it_works(deployment: Deployment) -> None:
         again = http.post("/orders/first")
         number = new.json()["id"]
         _until(lambda: bool(http.get(f"/orders/{number}").json()["is_confirmed"]))
-    healthy = deployment.run(*SERVICES["worker"]["healthcheck"]["test"][2:])
+    healthy = {name: deployment.run(*deployment.health_command(name)) for name in ("web", "worker")}
     for process in (web, worker):
         process.send_signal(signal.SIGTERM)
     codes = [process.wait(START_SECONDS) for process in (web, worker)]
 
     assert (new.status_code, again.status_code) == (201, 409)
-    assert (healthy.returncode, healthy.stderr) == (0, "")
+    assert {name: (done.returncode, done.stderr) for name, done in healthy.items()} == {
+        "web": (0, ""),
+        "worker": (0, ""),
+    }
     # uvicorn shuts down, then ends by the signal it was sent.
     assert codes[0] in {0, -signal.SIGTERM}
     assert codes[1] == 0
@@ -141,14 +152,18 @@ def test_migrations_are_complete(deployment: Deployment) -> None:
 
 @needs_servers
 def test_a_database_that_is_down(deployment: Deployment) -> None:
-    """Both health checks say so: the web server with 503, the worker's with 1 and a text without a password."""
+    """Requests are answered with 503, and both health checks fail, the worker's with a text without a password."""
     down = str(free_port())
     deployment.start("web", deployment.answers, DB_PORT=down)
-    answer = httpx.get(f"http://127.0.0.1:{deployment.port}/health", timeout=START_SECONDS)
-    checked = deployment.run(*SERVICES["worker"]["healthcheck"]["test"][2:], DB_PORT=down)
+    with httpx.Client(base_url=f"http://127.0.0.1:{deployment.port}", timeout=START_SECONDS) as http:
+        answer = http.get("/health")
+        order = http.post("/orders/first")
+    web = deployment.run(*deployment.health_command("web"))
+    checked = deployment.run(*deployment.health_command("worker"), DB_PORT=down)
 
     assert (answer.status_code, answer.json()) == (503, {"database": "unavailable"})
-    assert checked.returncode == 1
+    assert order.status_code == 503
+    assert (web.returncode, checked.returncode) == (1, 1)
     assert checked.stderr.startswith("The database did not answer.\nCause: OperationalError: ")
     assert deployment.postgres.password not in checked.stderr
 
@@ -166,6 +181,69 @@ def test_compose_file() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
             assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+@pytest.mark.needs("docker-compose")
+def test_compose_accepts_the_file() -> None:
+    """Compose itself reads the file with nothing but the password set, and refuses it without."""
+
+    def config(**variables: str) -> subprocess.CompletedProcess[str]:
+        known = {name: value for name, value in os.environ.items() if name not in Settings.model_fields}
+        command = [program("docker-compose"), "--file", str(DEPLOYMENT / "compose.yaml"), "config"]
+        return subprocess.run(command, env=known | variables, capture_output=True, text=True, check=False)
+
+    given, refused = config(POSTGRES_PASSWORD="s3cr3t-Zq"), config()
+
+    assert given.returncode == 0, given.stderr
+    services = yaml.safe_load(given.stdout)["services"]
+    assert services.keys() == SERVICES.keys()
+    for name in OURS:
+        assert services[name]["command"] == SERVICES[name]["command"]
+        assert services[name]["environment"].keys() == SERVICES[name]["environment"].keys()
+        assert services[name]["environment"]["POSTGRES_PASSWORD"] == "s3cr3t-Zq"
+    assert refused.returncode != 0
+    assert "put POSTGRES_PASSWORD into .env" in refused.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_variables_have_accepted_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file sets is what the settings accept; what it leaves empty has its default."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field, raising=False)
+    for variable, value in SERVICES[name]["environment"].items():
+        monkeypatch.setenv(
+            variable, re.sub(r"\$\{POSTGRES_PASSWORD.*\}", "s3cr3t-Zq", re.sub(r"\$\{\w+:-\}", "", value))
+        )
+
+    settings = Settings()
+
+    assert settings.url.render_as_string() == "postgresql://shop:***@db:5432/shop"
+    assert (settings.DB_POOL_SIZE, settings.DB_STATEMENT_TIMEOUT_MS) == (10, 30000)
+
+
+def test_places_fit_together() -> None:
+    """The host names, roles and ports that services use are those of the other services."""
+    ours = SERVICES["web"]["environment"]
+    database = SERVICES["db"]["environment"]
+
+    assert SERVICES.keys() >= {ours["DB_HOST"], urlsplit(ours["CELERY_BROKER_URL"]).hostname}
+    assert {name: ours[name] for name in database} == database
+    probe = SERVICES["db"]["healthcheck"]["test"]
+    assert probe[probe.index("--username") + 1] == database["POSTGRES_USER"]
+    assert probe[probe.index("--dbname") + 1] == database["POSTGRES_DB"]
+    port = SERVICES["web"]["command"][-1]
+    assert SERVICES["web"]["ports"] == [f"{port}:{port}"]
+    assert f"127.0.0.1:{port}/health" in SERVICES["web"]["healthcheck"]["test"][-1]
+
+
+def test_the_image_has_what_the_commands_start() -> None:
+    """Each module that a command starts is of this project or of a package that the image installs."""
+    installed = set((DEPLOYMENT / "requirements.txt").read_text(encoding="utf-8").split())
+    modules = {SERVICES[name]["command"][2] for name in OURS}
+    image = (DEPLOYMENT / "Dockerfile").read_text(encoding="utf-8")
+
+    assert modules <= {re.split(r"\W", line)[0] for line in installed}
+    assert f"CMD {json.dumps(SERVICES['web']['command'])}" in image
 
 
 def test_no_password_is_written_down() -> None:
