@@ -17,6 +17,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
 from pytest_chatdify_db.sandbox.texts import Text
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
@@ -165,7 +166,7 @@ class Client:
     statements: dict[bytes, Prepared] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
     cursors: dict[bytes, Cursor] = field(default_factory=dict)
-    temporary: dict[str, bool] = field(default_factory=dict)  # tables that COMMIT drops, or else empties
+    temporary: Tables = NO_TABLES
     notifications: bytearray = field(default_factory=bytearray)
     channels: set[str] = field(default_factory=set)
     copying: Copying | None = None

@@ -118,7 +118,7 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
     if transaction is None or transaction.implicit:
         return session.fail(client, refusals.needs_transaction("SAVEPOINT"))
     snapshot = client.parameters.snapshot()
-    transaction.levels.append(Level(statement.name, snapshot, len(transaction.signals)))
+    transaction.levels.append(Level(statement.name, snapshot, len(transaction.signals), client.temporary))
     return _done(client, "SAVEPOINT")
 
 
@@ -150,6 +150,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     transaction.failed = False
     level = transaction.levels[index]
     client.parameters.restore(level.settings)
+    client.temporary = level.temporary
     del transaction.signals[level.signals :]
     return _done(client, "ROLLBACK")
 
@@ -208,8 +209,17 @@ def _deallocate_all(session: SharedSession, client: Client, statement: Statement
     return statement.kind is Kind.DISCARD_ALL or _done(client, "DEALLOCATE ALL")
 
 
+def _discard_temporary(session: SharedSession, client: Client, statement: Statement) -> Work:
+    yield from ()
+    if client.temporary:
+        session.protect(client)
+        session.drop_temporary(client)
+    return statement.kind is Kind.DISCARD_ALL or _done(client, "DISCARD TEMP")
+
+
 def _discard_all(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from _deallocate_all(session, client, statement)
+    yield from _discard_temporary(session, client, statement)
     session.close_cursors(client)
     client.channels.clear()
     client.parameters.reset()
@@ -229,5 +239,6 @@ _ANSWERS: Final[dict[Kind, Answer]] = {
     Kind.RESET_ALL: _reset_all,
     Kind.CLOSE_ALL: _close_all,
     Kind.DEALLOCATE_ALL: _deallocate_all,
+    Kind.DISCARD_TEMP: _discard_temporary,
     Kind.DISCARD_ALL: _discard_all,
 }

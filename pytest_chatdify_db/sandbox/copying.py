@@ -7,7 +7,6 @@ So whoever produces the data may use another connection meanwhile.
 from __future__ import annotations
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -23,11 +22,10 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
     end = wire.SYNC if copying.is_extended else b""
     session.protect(client)
     guard = session.history.guard()  # one of its own: what the client wrote before must outlive the taking back
-    done = yield from session.ask(client, copying.request + _TAKE_BACK + end, probe)
-    if done:
+    if (yield from session.ask(client, copying.request + _TAKE_BACK + end, probe)):
         session.history.return_to(guard)
-    if not done or not probe.response:
-        client.send(probe.error or (refusals.CANCELLED if probe.response else b""))
+    if not probe.response:
+        client.send(probe.error or b"")
         return False
     client.send(probe.response)
     client.copying = copying

@@ -174,6 +174,9 @@ class _Pipeline:
             if (objection := self._failed(prepared.statement)) is not None:
                 text, _ = wire.cstring(prepared.rest)
                 return (yield from session.syntax_error(client, text)) or objection
+        if prepared.statement is not None and session.has_temporary:
+            if (error := session.foreign_table(client, prepared.statement)) is not None:
+                return error
         if prepared.statement is not None and prepared.statement.is_doubtful:
             text, _ = wire.cstring(prepared.rest)
             if (error := (yield from session.syntax_error(client, text))) is not None:

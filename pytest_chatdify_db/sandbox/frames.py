@@ -14,6 +14,7 @@ from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.leftovers import Leftover
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
+from pytest_chatdify_db.sandbox.transactions import Level
 
 
 class Undone(NamedTuple):
@@ -39,11 +40,13 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     session.cursors.close_everybodys(session.clients.values())
     for client in session.clients.values():
         client.portals.clear()
+        _forget_tables(client, depth)
         transaction = client.transaction
         if transaction is not None and transaction.depth > depth and not transaction.lost:
             transaction.failed, transaction.lost = True, frame.name
             left += [client] if client.in_transaction else []
     session.history.cursors.clear()
+    session.has_temporary = any(client.temporary for client in session.clients.values())
     # asyncpg keeps what it was told of statements and types, and would go on with tables that are no more.
     misled = [client for client in session.clients.values() if session._saw_definition and any(client.statements)]
     session._catalog_is_stale |= session._saw_definition
@@ -52,6 +55,14 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     idle = {client.number: client for client in session.clients.values() if client not in left}
     found = session.leftovers.take(idle, depth, tables, has_locks=has_locks)
     return Undone(left, found, [client for client in misled if client.transaction is None])
+
+
+def _forget_tables(client: Client, depth: int) -> None:
+    """Forget the temporary tables that were made above *depth*."""
+    places: list[Client | Level] = [client, *(client.transaction.levels if client.transaction is not None else ())]
+    for place in places:
+        if place.temporary:
+            place.temporary = {name: table for name, table in place.temporary.items() if table.depth <= depth}
 
 
 def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[str]]:

@@ -5,20 +5,14 @@ The rule: a statement makes a connection suspect, and only what the server still
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pytest_chatdify_db.sandbox import temporary
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.lexer import Token
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.sql import Kind, Statement
 
-_TEMPORARY: Final = re.compile(
-    r"\s*create\s+(?:(?:global|local)\s+)?temp(?:orary)?\s+table\s+(?:if\s+not\s+exists\s+)?(?:pg_temp\s*\.\s*)?"
-    r"(\"(?:[^\"]|\"\")+\"|[\w$]+)",
-    re.IGNORECASE,
-)
 #: Asked before the rollback, which removes the tables.
 TABLES: Final = (
     "SELECT relname FROM pg_catalog.pg_class"
@@ -67,9 +61,8 @@ class Leftovers:
         """Take note of what *client* has executed in the frame that is the *depth*-th."""
         if any("advisory" in name and "xact" not in name and "unlock" not in name for name in statement.calls):
             self._suspects.append(_Suspect(client.number, "", statement.text, depth))
-        elif (made := _TEMPORARY.match(statement.text)) is not None:
-            name = Token(made[1], 0, 0).name
-            self._suspects.append(_Suspect(client.number, name, statement.text, depth))
+        elif statement.kind is Kind.WRITE and (made := temporary.made(statement)) is not None:
+            self._suspects.append(_Suspect(client.number, made.name, statement.text, depth))
 
     def has_tables(self, depth: int) -> bool:
         """Return whether there may be temporary tables from above *depth*."""

@@ -45,6 +45,17 @@ def cursor_undone(owner: str, by: str) -> bytes:
     )
 
 
+def foreign_table(name: str, owner: str, *, makes: bool) -> bytes:
+    """Refuse a temporary table that another connection has made: to use it, or to make another one of its name."""
+    return wire.error(
+        "42P07" if makes else "42P01",
+        f'temporary table "{name}" belongs to another connection',
+        detail=f"{owner} has made it, and PostgreSQL would not show it here. All connections of a test share one"
+        " session of the server, in which a name stands for one temporary table.",
+        hint="Use another name, or drop the table first. " + OWN_DATABASE,
+    )
+
+
 def dirty_read(writer: str, table: str, wrote: str) -> bytes:
     """Refuse to read what another connection has not committed."""
     return wire.error(

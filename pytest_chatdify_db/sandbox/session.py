@@ -30,7 +30,8 @@ from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
-from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Signal, Transaction
+from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit
+from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, History, Level, Savepoint, Signal, Transaction
 
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
@@ -64,6 +65,7 @@ class SharedSession:
         self._catalog_is_stale = True
         self._saw_definition = False
         self.took_advisory_lock = False
+        self.has_temporary = False
         self.leftovers = Leftovers()
         self._prepared: set[Prepared] = set()
         self.cursors = Cursors()
@@ -228,10 +230,8 @@ class SharedSession:
                 named(self, client, statement)
             if catalog.defines(statement):
                 self._catalog_is_stale = self._saw_definition = True
-                if (made := temporary.made(statement)) is not None:
-                    name, is_dropped = made
-                    client.temporary[name] = is_dropped
-                    self.begin(client).made_tables.append(name)
+            if statement.kind is Kind.WRITE:
+                self._note_temporary(client, statement)
             if any("advisory" in name for name in statement.calls):
                 self.took_advisory_lock = True
             self.leftovers.note(client, statement, len(self.history.frames))
@@ -242,6 +242,13 @@ class SharedSession:
                 client.writing_cursors.add(statement.name)
             return True
         return statement.kind is Kind.CURSOR and statement.name in client.writing_cursors
+
+    def _note_temporary(self, client: Client, statement: Statement) -> None:
+        if (made := temporary.made(statement, len(self.history.frames))) is not None:
+            client.temporary = {**client.temporary, made.name: made}
+            self.has_temporary = True
+        if client.temporary:
+            client.temporary = temporary.without(client.temporary, temporary.dropped(statement))
 
     def _declared(self, client: Client, statement: Statement) -> None:
         self.opened_cursor(client, statement.name.encode("latin-1"), is_holdable=statement.is_holdable)
@@ -312,7 +319,7 @@ class SharedSession:
             implicit=True,
             read_only=client.parameters.is_read_only,
             depth=len(self.history.frames),
-            levels=[Level(settings=client.parameters.snapshot())],
+            levels=[Level(settings=client.parameters.snapshot(), temporary=client.temporary)],
         )
 
     def commit(self, client: Client, relay: Relay | None = None) -> Work:
@@ -349,9 +356,8 @@ class SharedSession:
         if transaction is not None:
             if not transaction.lost:
                 self.undo(client)
+                client.temporary = transaction.levels[0].temporary
             client.parameters.restore(transaction.levels[0].settings)
-            for name in transaction.made_tables:
-                client.temporary.pop(name, None)
             self.history.leave(transaction, 0)
         self._end(client, commits=False)
 
@@ -374,10 +380,21 @@ class SharedSession:
 
     def _commit_temporary(self, client: Client) -> None:
         """Drop and empty the client's temporary tables that were made to be so at COMMIT."""
-        if client.temporary:
-            self.history.sql += temporary.at_commit(client.temporary)
+        if client.temporary and (acts := temporary.at_commit(client.temporary.values())):
+            self.history.sql += acts
             self.history.wrote(client.number)
-            client.temporary = {name: False for name, is_dropped in client.temporary.items() if not is_dropped}
+            dropped = [name for name, table in client.temporary.items() if table.at_commit is AtCommit.DROP]
+            client.temporary = temporary.without(client.temporary, dropped)
+
+    def drop_temporary(self, client: Client) -> None:
+        """Drop all temporary tables of the client, as the end of its session would."""
+        if client.temporary:
+            if back := parameters.switch(self.history.settings, NO_SETTINGS):  # another role may not be allowed to
+                self.history.sql.append(back)
+                self.history.settings = NO_SETTINGS
+            self.history.sql += [table.drop for table in client.temporary.values()]
+            self.history.wrote(client.number)
+            client.temporary = NO_TABLES
 
     def _fail_transaction(self, client: Client) -> None:
         transaction = client.transaction
@@ -413,6 +430,8 @@ class SharedSession:
             return None
         if client.cursors and (lost := names.cursor_of(client, statement)) is not None and lost.undone_by:
             return refusals.cursor_undone(client.label, lost.undone_by)
+        if self.has_temporary and (error := self.foreign_table(client, statement)) is not None:
+            return error
         if self.history.conflict is not None and statement.reads_data:
             conflict = self.history.conflict
             return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
@@ -423,6 +442,17 @@ class SharedSession:
         if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
             if not statement.is_holdable:
                 return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
+        return None
+
+    def foreign_table(self, client: Client, statement: Statement) -> bytes | None:
+        """Return the error that *statement* speaks of a temporary table that another client has made."""
+        if not statement.reads_data:
+            return None
+        for other in self.clients.values():
+            if other is not client and other.temporary:
+                for name in temporary.used(statement) & other.temporary.keys():
+                    makes = (made := temporary.made(statement)) is not None and made.name == name
+                    return refusals.foreign_table(name, other.label, makes=makes)
         return None
 
     @staticmethod
@@ -505,6 +535,7 @@ class SharedSession:
         """Undo what *client* has not committed: it is gone."""
         self.roll_back(client)
         self.close_cursors(client)
+        self.drop_temporary(client)
         for prepared in client.statements.values():
             self.discard(prepared)
         self.clients.pop(client.number, None)
@@ -525,7 +556,7 @@ def _has_failed(reply: Reply, behind: Sequence[Reply]) -> bool:
     was done; then the client is told so, as if that had been a moment earlier.
     """
     late = next((each.error for each in behind if each.error is not None), None)
-    if late is None or reply.error is not None:
+    if late is None or reply.status == "E":  # which has failed with the request
         return reply.error is not None
     reply.special(_ERROR, late)
     return True

@@ -41,6 +41,7 @@ class Kind(Enum):
     RESET = auto()
     RESET_ALL = auto()
     SET_CONSTRAINTS = auto()
+    DISCARD_TEMP = auto()
     DISCARD_ALL = auto()
 
     COPY_IN = auto()
@@ -76,6 +77,7 @@ TRANSACTIONAL: Final = frozenset(
 CONTROL: Final = TRANSACTIONAL | {
     Kind.SET_TRANSACTION,
     Kind.SESSION_CHARACTERISTICS,
+    Kind.DISCARD_TEMP,
     Kind.DISCARD_ALL,
     Kind.RESET_ALL,
     Kind.CLOSE_ALL,
@@ -348,8 +350,11 @@ def _read_reset(text: str, parts: list[Token]) -> Statement:
 
 
 def _read_discard(text: str, parts: list[Token]) -> Statement:
-    if _words(parts)[1:2] == ["all"]:
+    words = _words(parts)
+    if words[1:2] == ["all"]:
         return Statement(Kind.DISCARD_ALL, text, "DISCARD ALL")
+    if words[1:] in (["temp"], ["temporary"]):
+        return Statement(Kind.DISCARD_TEMP, text, "DISCARD TEMP")
     return Statement(Kind.WRITE, text)
 
 

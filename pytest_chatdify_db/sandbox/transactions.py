@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
+
 Settings = Mapping[str, str]
 
 NO_SETTINGS: Final[Settings] = MappingProxyType({})
@@ -55,12 +57,14 @@ class Level:
         name: The client's name of it, empty for the start of the transaction.
         settings: What the client had set, to be had again after a return.
         signals: How many the transaction had given by then.
+        temporary: The client's temporary tables, as they are again after a return.
         mark: Where that is on the server, once it matters.
     """
 
     name: str = ""
     settings: tuple[Settings, Settings] = (NO_SETTINGS, NO_SETTINGS)
     signals: int = 0
+    temporary: Tables = NO_TABLES
     mark: Savepoint | None = None
 
 
@@ -79,7 +83,6 @@ class Transaction:
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
         tables: The tables that its statements name as what they change.
-        made_tables: Temporary tables it has made that its COMMIT changes.
         levels: Where the client may return to, outermost first.
     """
 
@@ -93,7 +96,6 @@ class Transaction:
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
     tables: frozenset[str] = frozenset()
-    made_tables: list[str] = field(default_factory=list)
     levels: list[Level] = field(default_factory=lambda: [Level()])
 
     def find(self, name: str) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Client, Stage
 
-from .table import COPY_IN, ScriptedServer, Table
+from .table import ScriptedServer, Table
 
 CANCELLED = wire.error("57014", "canceling statement due to user request")
 
@@ -106,19 +106,6 @@ def test_an_error_behind_the_statement_is_the_statements(
     table.feed(client, wire.query("select 2"))
     assert heard(table, client)[-2:] == ["C", "Z"]
     assert table.core.broken == ""
-
-
-def test_a_cancel_while_copy_begins(table: Table, server: ScriptedServer) -> None:
-    """A COPY that is cancelled between its beginning and what the sandbox does behind it asks for no data."""
-    client = table.join()
-    table.feed(client, wire.query("begin; set statement_timeout = 1000"))
-    table.heard(client)
-    server.on("copy t", COPY_IN)
-    server.on("'statement_timeout','0'", CANCELLED)
-
-    table.feed(client, wire.query("copy t from stdin"))
-
-    assert heard(table, client) == ["E 57014", "Z"]
 
 
 def test_a_cancelled_check_at_commit_is_the_clients(table: Table, server: ScriptedServer) -> None:

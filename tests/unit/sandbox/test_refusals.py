@@ -78,6 +78,16 @@ OWN = (
             },
         ),
         (
+            refusals.foreign_table("names", "connection 1", makes=False),
+            {
+                "C": "42P01",
+                "M": 'temporary table "names" belongs to another connection',
+                "D": "connection 1 has made it, and PostgreSQL would not show it here. All connections of a test share"
+                " one session of the server, in which a name stands for one temporary table.",
+                "H": f"Use another name, or drop the table first. {OWN}",
+            },
+        ),
+        (
             refusals.needs_transaction("SAVEPOINT"),
             {"C": "25P01", "M": "SAVEPOINT can only be used in transaction blocks"},
         ),
