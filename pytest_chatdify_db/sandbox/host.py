@@ -85,6 +85,7 @@ class Host:
         self._server = server
         self._own_database: Address | None = None
         self._selector = selectors.DefaultSelector()
+        self._chunk = memoryview(bytearray(_CHUNK))  # a new one for each recv would cost more than the call itself
         self._clients: dict[int, tuple[Client, Peer]] = {}
         self._own: dict[int, Own] = {}
         self._monitor: Connection | None = None
@@ -180,7 +181,7 @@ class Host:
     def _read(self, peer: Peer) -> None:
         while not peer.has_hung_up:
             try:
-                data = peer.sock.recv(_CHUNK)
+                data = bytes(self._chunk[: peer.sock.recv_into(self._chunk)])
             except OSError as error:
                 if _wants_more(error):
                     return
@@ -227,6 +228,8 @@ class Host:
         peer.spool.clear()
 
     def _write_all(self) -> None:
+        if self._control.out:
+            self._write(self._control)
         if self._shared.out:
             self._write(self._shared)
         for own in self._own.values():
@@ -240,8 +243,6 @@ class Host:
                 ended.append(client)
         for client in ended:
             self._client_ended(client)
-        if self._control.out:
-            self._write(self._control)
 
     def _client_hung_up(self, client: Client) -> None:
         """Serve what the client has sent before it closed its side, as the server does; it may still read."""
