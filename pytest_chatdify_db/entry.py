@@ -12,7 +12,6 @@ from typing import Final
 import pytest
 
 from pytest_chatdify_db import items, options, reporting, state, xdist
-from pytest_chatdify_db.findings import ChatdifyDBWarning
 from pytest_chatdify_db.lifecycle import Lifecycle
 from pytest_chatdify_db.mistakes import OptionError, RedirectError
 from pytest_chatdify_db.redirect import Redirect
@@ -30,12 +29,6 @@ def refuse_ineffective_block(pluginmanager: pytest.PytestPluginManager) -> None:
     """Stop a run that believes it has switched the plugin off."""
     if pluginmanager.is_blocked(PACKAGE):
         raise pytest.UsageError(_USELESS_BLOCK)
-
-
-_KEEPS_NOTHING: Final = (
-    "chatdify-db: keep=failed is reserved and keeps no database yet. Stop in the failed test with --pdb, and open what"
-    " it wrote in another terminal: psql with the URL that os.environ['DATABASE_URL'] has in the debugger"
-)
 
 
 def redirect_environment(config: pytest.Config) -> None:
@@ -61,8 +54,6 @@ def configure(config: pytest.Config) -> None:
         run_directory=xdist.run_directory(config),
     )
     lifecycle.say = reporting.aside(config)
-    if lifecycle.options.keep == "failed":
-        config.issue_config_time_warning(ChatdifyDBWarning(_KEEPS_NOTHING), stacklevel=2)
     config.stash[state.KEY] = state.State(lifecycle, telling_modules=lifecycle.modules)
     config.add_cleanup(lifecycle.close)
     if not _must_work(config):

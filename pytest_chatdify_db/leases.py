@@ -20,6 +20,9 @@ from pytest_chatdify_db.postgres.connection import Connection, ServerError
 MOST: Final = 20
 LONGEST: Final = 14 * 24 * 3600.0
 
+#: For how many seconds the database of a failed test stays.
+LONGEST_FAILED: Final = 24 * 3600.0
+
 _MAKER: Final = "pytest-chatdify-db"
 
 
@@ -81,7 +84,7 @@ def touch(connection: Connection, name: str, files: Mapping[str, str]) -> None:
 def collect(connection: Connection) -> list[str]:
     """Drop what dead runs have left and templates that nobody has used for long; return their names."""
     dropped = []
-    for name in [*_leftovers(connection), *_old_templates(connection)]:
+    for name in [*_leftovers(connection), *_old_templates(connection), *_old_failed(connection)]:
         lease = naming.run_prefix(run) if (run := naming.run_id(name)) else name
         with admin.attempted_lock(connection, lease) as is_ours, suppress(ServerError):
             if is_ours:
@@ -101,6 +104,12 @@ def _old_templates(connection: Connection) -> list[str]:
     return [
         name for rank, (name, note) in enumerate(templates, start=1) if rank > MOST or abs(now - note.used) > LONGEST
     ]
+
+
+def _old_failed(connection: Connection) -> list[str]:
+    now = admin.clock(connection)
+    found = _notes(connection, naming.FAILED_PREFIX)
+    return [name for name, note in found if abs(now - note.used) > LONGEST_FAILED]
 
 
 def _notes(connection: Connection, prefix: str) -> list[tuple[str, Note]]:

@@ -26,6 +26,7 @@ from pytest_chatdify_db.settings import Isolation, Options
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
+    from pytest_chatdify_db.keeping import Keeping
     from pytest_chatdify_db.own_databases import OwnDatabases
     from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.postgres.connection import Connection
@@ -120,6 +121,7 @@ class Lifecycle:
         self.worker = worker
         self.transcript: Transcript | None = None
         self.watcher: Watcher | None = None
+        self.keeping: Keeping | None = None
         self.say: Callable[[str], None] = lambda _: None
         self.running: Running | None = None
         self.turn: Turn | None = None
@@ -240,6 +242,10 @@ class Lifecycle:
         self._begin_transcript(sandbox)
         own_databases = OwnDatabases(server, template, address, self._new_clone_name)
         self._resources.callback(own_databases.close)
+        if self.options.keep == "failed":
+            from pytest_chatdify_db.keeping import Keeping
+
+            self.keeping = Keeping(server, template, self.redirect.address, self.run, self.worker)
         self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases)
         return self.running
 
@@ -314,11 +320,28 @@ class Lifecycle:
             if turn.database is not None:
                 own = self.running.sandbox.use_database(None, turn.test)
                 noticed += findings(turn.test, own, self.options, self.transcript)
-                self.running.own_databases.give_back(turn.database, changed=own.wrote)
+                if self.keeping is None or not self.keeping.takes(turn.database):
+                    self.running.own_databases.give_back(turn.database, changed=own.wrote)
             report = cast("FrameReport", self.running.frames.close(turn.frame))
         if report.lost:
             raise IsolationLost.by(turn.test, report.lost)
         return [*noticed, *findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)]
+
+    def keep_database(self) -> str:
+        """Keep the running test's database if that was asked for; return what its report says about it."""
+        if self.keeping is None or self.turn is None or self.running is None:
+            return ""
+        return self.keeping.keep(self.turn.test, self.turn.database)
+
+    @property
+    def psql(self) -> str:
+        """The command that joins the running test's transaction, or opens its own database; empty if none runs."""
+        if self.running is None or self.turn is None:
+            return ""
+        from pytest_chatdify_db import psql
+
+        address = self.redirect.address
+        return psql.command(address, psql.write_passfile(self.run, f"{self.worker}.pgpass", address))
 
     def know_leaks(self, report: FrameReport) -> None:
         """Take note of connections that a fixture, not a test, keeps in a transaction."""

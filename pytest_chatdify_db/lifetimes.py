@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 START: Final = "_chatdify_db_started"
 TURN: Final = "_chatdify_db_turn"
+KEPT: Final = "chatdify-db: the database of this test"
 
 _NOT_STARTED: Final = """\
 The tests' database was not running: this test, or code it called, was the first to import {modules}, while it ran.
@@ -82,6 +83,8 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     """Return sections for a test's report: the SQL it ran, what it waited for, or why it had no database."""
     lifecycle = state.of(item.config).lifecycle
     sections = []
+    if report.failed and (kept := lifecycle.keep_database()):
+        sections.append((KEPT, kept))
     if lifecycle.transcript is not None and _shows_sql(report, lifecycle.options.sql):
         text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
         if text:
@@ -92,6 +95,26 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     if lifecycle.watcher is not None and report.failed:
         sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]
     return sections or _want_of_database(lifecycle, report)
+
+
+def say_how_to_join(config: pytest.Config) -> None:
+    """Show, as a debugger begins, how psql sees what the test sees: also what is not committed."""
+    lifecycle = state.of(config).lifecycle
+    command = lifecycle.psql
+    if command and lifecycle.turn is not None:
+        writer = config.get_terminal_writer()
+        is_own = lifecycle.turn.isolation == "database"
+        writer.line(
+            "chatdify-db: " + ("open the test's own database" if is_own else "join the test's transaction") + ":"
+        )
+        writer.line(f"  {command}")
+
+
+def sum_up(config: pytest.Config) -> None:
+    """Have the end of the run tell what is kept."""
+    now = state.of(config)
+    if now.lifecycle.keeping is not None and now.lifecycle.keeping.summary:
+        now.summaries.append(now.lifecycle.keeping.summary)
 
 
 def _want_of_database(lifecycle: Lifecycle, report: pytest.TestReport) -> list[tuple[str, str]]:

@@ -16,6 +16,9 @@ PREFIX: Final = "chatdify_db_"
 #: So begins a template database that outlives its run.
 KEPT_PREFIX: Final = f"{PREFIX}template_"
 
+#: So begins the database of a failed test that outlives its run.
+FAILED_PREFIX: Final = f"{PREFIX}failed_"
+
 #: Bytes of a name, NAMEDATALEN - 1.
 MAX_BYTES: Final = 63
 
@@ -66,6 +69,11 @@ def worker_name(run_id: str, worker: str, purpose: str = "") -> str:
         purpose: What it is for, if the worker has several: a test's id, a counter.
     """
     return _joined(run_id, worker, *([purpose] if purpose else []))
+
+
+def failed_name(run_id: str, worker: str, purpose: str) -> str:
+    """Return the name of a failed test's database that outlives its run; the parts are those of `worker_name`."""
+    return FAILED_PREFIX + "_".join(map(_plain, (run_id, worker, purpose)))
 
 
 def run_prefix(run_id: str) -> str:

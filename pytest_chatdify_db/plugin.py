@@ -96,6 +96,11 @@ def pytest_exception_interact(
             report.sections.append((guards.TITLE, text))
 
 
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """Say how to join the transaction that the debugged test is in."""
+    lifetimes.say_how_to_join(config)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Have the database started first if the test needs it."""
@@ -140,8 +145,9 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell of what was written after the last test; give a worker's summary to the controller."""
+    """Tell of what was written after the last test and what is kept; give a worker's summary to the controller."""
     guards.finish(session.config)
+    lifetimes.sum_up(session.config)
     xdist.hand_in(session.config)
 
 

@@ -17,12 +17,18 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypedDict
 
 LEASE: Final = "lease"
 JOB_SUFFIX: Final = ".job"
+#: The file of a run that says that somebody may still want to look into its databases.
+KEPT: Final = "kept"
+
+#: Seconds that a server goes on after its run at most, if databases were kept.
+LASTS: Final = 3600.0
 
 #: Seconds that a server may take to obey an immediate shutdown.
 _PATIENCE: Final = 5.0
@@ -59,6 +65,13 @@ def wait_for_end_of(lease: Path) -> int | None:
     # The kernel wakes us when the owner closes it or dies; nothing polls.
     fcntl.lockf(descriptor, fcntl.LOCK_EX)
     return descriptor
+
+
+def await_end_of_interest(kept: Path, is_running: Callable[[], bool], lasts: float = LASTS) -> None:
+    """Block while the file *kept* exists and the server runs, *lasts* seconds at most."""
+    deadline = time.monotonic() + lasts
+    while kept.exists() and is_running() and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def clean(job: Job) -> None:
@@ -116,6 +129,7 @@ def main(path: Path) -> None:
             _report_end(server)
         if sys.stdin.readline() == "keep\n":
             lease = wait_for_end_of(path.with_name(LEASE))
+            await_end_of_interest(path.with_name(KEPT), lambda: server is None or server.poll() is None)
     finally:
         if server is not None and server.poll() is None:
             _end(server.pid)

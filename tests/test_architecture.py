@@ -42,7 +42,8 @@ _PLUGIN: Final = {
         for name in ("statements", "actors", "asgi", "callers", "transcript", "sql_report", "waiting", "watcher")
     ),
     "course of a run": tuple(
-        f"{_P}.{name}" for name in ("findings", "redirect", "migrations", "scopes", "own_databases", "lifecycle")
+        f"{_P}.{name}"
+        for name in ("psql", "findings", "redirect", "migrations", "scopes", "own_databases", "keeping", "lifecycle")
     ),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),

@@ -103,6 +103,25 @@ def test_the_next_run_finds_the_template(server: Server) -> None:
     second.end()
 
 
+def test_databases_of_failed_tests_go_after_a_day(server: Server) -> None:
+    """They outlive the run that made them, and the first run that begins more than a day later drops them."""
+    first = Process(server)
+    young, old = (naming.failed_name(first.run.id, "main", str(number)) for number in (1, 2))
+    for name in (young, old):
+        templates.clone(server, first.template(), name)
+    with connect(server.address) as connection:
+        leases.touch(connection, young, {})
+        admin.comment(connection, old, leases.Note(admin.clock(connection) - leases.LONGEST_FAILED - 60).to_text())
+    first.end()
+    second = Process(server)
+    with connect(server.address) as connection:
+        left = admin.databases(connection, naming.FAILED_PREFIX)
+        admin.drop_database(connection, young)
+
+    assert left == [young]
+    second.end()
+
+
 def test_two_runs_at_once_build_one_template(server: Server) -> None:
     """The second waits for the first, says so, and takes what it made."""
     first, second = Process(server), Process(server)

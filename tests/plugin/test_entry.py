@@ -221,15 +221,3 @@ def test_engine_made_before_is_refused(project: Project, monkeypatch: pytest.Mon
         ["*connected to another database than the tests' one; no test was run.", "Cause: app.db made its engine *"]
     )
     result.stderr.no_fnmatch_line("*secret*")
-
-
-def test_keeping_nothing_is_said(project: Project) -> None:
-    """The option that is reserved warns, and names what serves today."""
-    project.write("test_it.py", "def test_it(): ...")
-
-    result = project.pytester.runpytest_subprocess("-p", "chatdify_db", "--chatdify-db-keep=failed", "-W", "default")
-
-    result.stdout.fnmatch_lines(
-        ["*keep=failed is reserved and keeps no database yet. Stop in the failed test with --pdb*"]
-    )
-    result.assert_outcomes(passed=1, warnings=1)

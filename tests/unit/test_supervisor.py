@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pytest_chatdify_db import supervisor
-from pytest_chatdify_db.supervisor import LEASE, Job
+from pytest_chatdify_db.supervisor import KEPT, LEASE, Job
 
 #: Stands for a server: says who it is, ends on SIGQUIT like PostgreSQL's immediate shutdown.
 SERVER = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
@@ -93,6 +93,16 @@ def held(lease: Path) -> int:
     return descriptor
 
 
+def is_held(lease: int) -> bool:
+    """Whether another process holds the open *lease*."""
+    try:
+        fcntl.lockf(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.lockf(lease, fcntl.LOCK_UN)
+    return False
+
+
 def test_the_server_lives_until_the_lease_ends(directory: Path) -> None:
     """While the owner holds the lease the server runs; then server, data and the run's directory go."""
     lease = held(directory / LEASE)
@@ -109,6 +119,38 @@ def test_the_server_lives_until_the_lease_ends(directory: Path) -> None:
         assert heard_to_the_end(process) == ["exited -3"]
         assert not is_alive(pid)
         assert not directory.exists()
+
+
+def test_the_server_goes_on_while_databases_are_kept(directory: Path) -> None:
+    """The end of the lease does not end it, the end of the file that says so does."""
+    lease = held(directory / LEASE)
+    (directory / KEPT).touch()
+    with supervised(directory, job_for(directory)) as process:
+        tell(process, "go")
+        pid = int(said(process).removeprefix("started "))
+        tell(process, "keep")
+        os.close(lease)
+        held_again = os.open(directory / LEASE, os.O_RDWR)
+        # It takes the lease, and so tells other runs that this one is not over.
+        while not is_held(held_again):
+            pass
+
+        assert is_alive(pid)
+
+        (directory / KEPT).unlink()
+
+        assert heard_to_the_end(process) == ["exited -3"]
+        assert not directory.exists()
+    os.close(held_again)
+
+
+@pytest.mark.parametrize(("exists", "is_running", "lasts"), [(False, True, 60), (True, False, 60), (True, True, 0)])
+def test_the_end_of_interest(tmp_path: Path, exists: bool, is_running: bool, lasts: float) -> None:
+    """Interest ends with the file, with the server, and in any case after some time."""
+    if exists:
+        (tmp_path / KEPT).touch()
+
+    supervisor.await_end_of_interest(tmp_path / KEPT, lambda: is_running, lasts)
 
 
 @pytest.mark.parametrize("lines", [[], ["nonsense"], ["go"]])
