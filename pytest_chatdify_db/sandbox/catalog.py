@@ -112,6 +112,17 @@ class Catalog:
         """Return the deferrable constraints that check changes of *tables*."""
         return [name for name, checked in self.tables.items() if checked & tables]
 
+    def modes(self, asked: Sequence[str]) -> list[str]:
+        """Return the SQL that has each constraint be checked as it was declared, and then as was *asked* for.
+
+        It fails where another client's rows wait for a check that is immediate now. So the last of the list asks for
+        none: what must wait does, and what has to be checked is, at COMMIT.
+        """
+        immediate = [name for name in self.tables if name not in self.deferred]
+        now = [f"SET CONSTRAINTS {','.join(immediate)} IMMEDIATE"] if immediate else []
+        later = [f"SET CONSTRAINTS {','.join(self.deferred)} DEFERRED"] if self.deferred else []
+        return [";".join(sql) for sql in ([*now, *later, *asked], later) if sql]
+
     def check(self, constraints: Sequence[str] | None = None) -> str:
         """Return the SQL that checks what waits for COMMIT and has it wait again.
 

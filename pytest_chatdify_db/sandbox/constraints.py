@@ -1,8 +1,8 @@
-"""Deferred constraints at the COMMIT of one of several clients (SET CONSTRAINTS in the manual).
+"""Deferred constraints of several clients: SET CONSTRAINTS, and the check at the COMMIT of one of them.
 
 The rule: the error reaches the client whose COMMIT it is. The server checks all that waits, and does not say whose it
 was. While another client is in the middle of writing, only what this one's tables need is checked, and an error about a
-table that both have written to is left for the other's COMMIT.
+table that both have written to is left for the other's COMMIT. SET CONSTRAINTS holds while its client is served.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from pytest_chatdify_db.sandbox import parameters
 from pytest_chatdify_db.sandbox.backend import Exchange
-from pytest_chatdify_db.sandbox.transactions import Transaction
+from pytest_chatdify_db.sandbox.transactions import READ_ONLY_BEGIN, READ_ONLY_END, Transaction
 
 if TYPE_CHECKING:
+    from pytest_chatdify_db.sandbox.client import Client
     from pytest_chatdify_db.sandbox.session import SharedSession
 
 
@@ -26,13 +28,14 @@ def check(session: SharedSession, transaction: Transaction) -> Generator[Exchang
         and client.transaction is not transaction
         and session.has_deferred(client.transaction)
     ]
+    session.history.constraints = ()  # a check leaves them as they were declared
     if not others:
-        reply = yield from session.attempt(session.catalog.check(), is_statement=True)
+        reply = yield from session.attempt(_as_in(transaction, session.catalog.check()), is_statement=True)
         return reply.error
     contested = frozenset[str]().union(*(other.tables for other in others))
     waiting = session.catalog.on(transaction.tables)
     while waiting:
-        reply = yield from session.attempt(session.catalog.check(waiting), is_statement=True)
+        reply = yield from session.attempt(_as_in(transaction, session.catalog.check(waiting)), is_statement=True)
         if reply.error is None or reply.fields.get("t") not in contested:
             return reply.error
         failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"
@@ -41,3 +44,21 @@ def check(session: SharedSession, transaction: Transaction) -> Generator[Exchang
             return None
         waiting = left
     return None
+
+
+def adopt(session: SharedSession, client: Client) -> Generator[Exchange, None, None]:
+    """Have constraints checked when *client* has asked for it by SET CONSTRAINTS, and no other client has."""
+    history, transaction = session.history, session.begin(client)
+    settings = client.parameters.in_force.lasting  # names are found along the search path
+    switch = parameters.switch(history.settings, settings)
+    for modes in session.catalog.modes(transaction.constraints):
+        reply = yield from session.attempt(f"{switch};{modes}" if switch else modes)
+        if reply.error is None:
+            history.settings = settings
+            break
+    history.constraints = transaction.constraints
+
+
+def _as_in(transaction: Transaction, check: str) -> str:
+    """Return *check* as the transaction's own COMMIT would do it: one that may not write may not lock rows either."""
+    return f"{READ_ONLY_BEGIN};{check};{READ_ONLY_END}" if transaction.read_only else check

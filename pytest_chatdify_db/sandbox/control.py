@@ -117,8 +117,14 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
     transaction = client.transaction
     if transaction is None or transaction.implicit:
         return session.fail(client, refusals.needs_transaction("SAVEPOINT"))
-    snapshot = client.parameters.snapshot()
-    transaction.levels.append(Level(statement.name, snapshot, len(transaction.signals), client.temporary))
+    level = Level(
+        statement.name,
+        client.parameters.snapshot(),
+        len(transaction.signals),
+        client.temporary,
+        transaction.constraints,
+    )
+    transaction.levels.append(level)
     return _done(client, "SAVEPOINT")
 
 
@@ -150,7 +156,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     transaction.failed = False
     level = transaction.levels[index]
     client.parameters.restore(level.settings)
-    client.temporary = level.temporary
+    client.temporary, transaction.constraints = level.temporary, level.constraints
     del transaction.signals[level.signals :]
     return _done(client, "ROLLBACK")
 

@@ -31,16 +31,23 @@ from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit
-from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, History, Level, Savepoint, Signal, Transaction
+from pytest_chatdify_db.sandbox.transactions import (
+    NO_SETTINGS,
+    READ_ONLY_BEGIN,
+    READ_ONLY_END,
+    History,
+    Level,
+    Savepoint,
+    Signal,
+    Transaction,
+)
 
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
 
-_WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE, Kind.SET_CONSTRAINTS})
+_WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
 _NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
 _WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
-_READ_ONLY_BEGIN: Final = "SAVEPOINT read_only;SET TRANSACTION READ ONLY"
-_READ_ONLY_END: Final = wire.query("RELEASE read_only")
 _FAIL: Final = wire.query("!")
 _ERROR: Final = ord("E")
 #: How many texts are remembered to be well-formed, and of what length.
@@ -108,7 +115,7 @@ class SharedSession:
         exchange.ask(request, reply)
         at = len(exchange.replies)
         if transaction.read_only:
-            exchange.ask(_READ_ONLY_END, Reply())
+            exchange.ask(wire.query(READ_ONLY_END), Reply())
         values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
         limits = client.parameters.in_force.limits
         if changes:
@@ -180,7 +187,7 @@ class SharedSession:
                 self.history.sql.append(adopt)
             self.history.settings = wanted
         if read_only:
-            self.history.sql.append(_READ_ONLY_BEGIN)
+            self.history.sql.append(READ_ONLY_BEGIN)
         if before := self.history.take_sql():
             replies.append(exchange.ask(wire.query(before), Reply()))
         if closing := self._closing + self.cursors.take_closing():
@@ -189,10 +196,13 @@ class SharedSession:
         return replies
 
     def _adopt(self, client: Client) -> Generator[Exchange, None, bytes | None]:
-        """Have the client's parameters on the session; return the error if that cannot be, and forget them then.
+        """Have on the session what the client has set; return the error if its parameters cannot be, and forget them.
 
         They can have become invalid since: a role was dropped, or its creation undone with the test that made it.
         """
+        transaction = client.transaction
+        if transaction is not None and transaction.constraints != self.history.constraints:
+            yield from constraints.adopt(self, client)
         # Limits of time would end the session while it waits: they go with the request itself.
         wanted = client.parameters.in_force.lasting
         if not parameters.may_fail(self.history.settings, wanted):
@@ -202,7 +212,7 @@ class SharedSession:
             self.history.settings = wanted
             return None
         client.parameters.reset()
-        for level in client.transaction.levels if client.transaction is not None else []:
+        for level in transaction.levels if transaction is not None else []:
             level.settings = client.parameters.snapshot()  # a rollback must not bring them back
         return reply.error
 
@@ -249,6 +259,11 @@ class SharedSession:
             self.has_temporary = True
         if client.temporary:
             client.temporary = temporary.without(client.temporary, temporary.dropped(statement))
+
+    def _set_constraints(self, client: Client, statement: Statement) -> None:
+        transaction = self.begin(client)
+        transaction.constraints += (statement.text,)
+        self.history.constraints = transaction.constraints
 
     def _declared(self, client: Client, statement: Statement) -> None:
         self.opened_cursor(client, statement.name.encode("latin-1"), is_holdable=statement.is_holdable)
@@ -542,6 +557,7 @@ class SharedSession:
 
 
 _NAMED: Final = {
+    Kind.SET_CONSTRAINTS: SharedSession._set_constraints,
     Kind.DECLARE: SharedSession._declared,
     Kind.CLOSE: SharedSession._closed,
     Kind.PREPARE: SharedSession._prepared_by_sql,

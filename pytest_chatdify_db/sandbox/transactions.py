@@ -19,6 +19,10 @@ Settings = Mapping[str, str]
 
 NO_SETTINGS: Final[Settings] = MappingProxyType({})
 
+#: The SQL around what a read-only transaction does: the mode ends with the savepoint.
+READ_ONLY_BEGIN: Final = "SAVEPOINT read_only;SET TRANSACTION READ ONLY"
+READ_ONLY_END: Final = "RELEASE read_only"
+
 
 class Signal(NamedTuple):
     """What a transaction says about a channel (``listen``, ``unlisten``, ``notify``), done when it commits."""
@@ -37,6 +41,7 @@ class Savepoint:
         position: How many writes the transaction held when it was set.
         tick: How many changes of any kind it held: writes and cursors.
         settings: The session's settings at that time; a rollback to it brings them back.
+        constraints: The SET CONSTRAINTS in force at that time, likewise.
         holders: The levels and frames that would return to it, and whose they are; a frame is nobody's.
         alive: Whether it is still on the server's stack.
     """
@@ -45,6 +50,7 @@ class Savepoint:
     position: int
     tick: int
     settings: Settings
+    constraints: tuple[str, ...] = ()
     holders: dict[Level | Frame, int | None] = field(default_factory=dict)
     alive: bool = True
 
@@ -58,6 +64,7 @@ class Level:
         settings: What the client had set, to be had again after a return.
         signals: How many the transaction had given by then.
         temporary: The client's temporary tables, as they are again after a return.
+        constraints: Its SET CONSTRAINTS, likewise.
         mark: Where that is on the server, once it matters.
     """
 
@@ -65,6 +72,7 @@ class Level:
     settings: tuple[Settings, Settings] = (NO_SETTINGS, NO_SETTINGS)
     signals: int = 0
     temporary: Tables = NO_TABLES
+    constraints: tuple[str, ...] = ()
     mark: Savepoint | None = None
 
 
@@ -83,6 +91,7 @@ class Transaction:
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
         tables: The tables that its statements name as what they change.
+        constraints: The SET CONSTRAINTS that it has executed.
         levels: Where the client may return to, outermost first.
     """
 
@@ -96,6 +105,7 @@ class Transaction:
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
     tables: frozenset[str] = frozenset()
+    constraints: tuple[str, ...] = ()
     levels: list[Level] = field(default_factory=lambda: [Level()])
 
     def find(self, name: str) -> int | None:
@@ -135,6 +145,7 @@ class History:
         self.frames: list[Frame] = []
         self.conflict: Conflict | None = None
         self.settings: Settings = NO_SETTINGS
+        self.constraints: tuple[str, ...] = ()
         self.cursors: dict[int, int] = {}  # the last tick at which a client opened a cursor that may still be open
         self.clock = 0
         self._is_open = False
@@ -203,7 +214,7 @@ class History:
             return top
         self.forget()
         self._serial += 1
-        savepoint = Savepoint(f"s{self._serial}", self.clock, self._tick, self.settings)
+        savepoint = Savepoint(f"s{self._serial}", self.clock, self._tick, self.settings, self.constraints)
         self.stack.append(savepoint)
         self.sql.append(f"SAVEPOINT {savepoint.name}")
         return savepoint
@@ -226,6 +237,7 @@ class History:
             self.sql.append(f"ROLLBACK TO {savepoint.name}")
         self._drop(self.stack.index(savepoint) + 1)
         self.clock, self.settings = savepoint.position, savepoint.settings
+        self.constraints = savepoint.constraints
         savepoint.tick = self._tick
         while self._runs and self._runs[-1][0] >= self.clock:
             self._runs.pop()
@@ -316,7 +328,7 @@ class History:
         self._runs.clear()
         self.cursors.clear()
         self.clock = 0
-        self.settings, self.conflict = NO_SETTINGS, None
+        self.settings, self.constraints, self.conflict = NO_SETTINGS, (), None
         self.sql[:] = ["ROLLBACK"] if self._is_open else []
         self._is_open = False
 

@@ -68,3 +68,16 @@ def test_a_table_that_both_write_to_is_checked_at_the_last_commit(two: Two) -> N
     second.commit()
     with pytest.raises(ForeignKeyViolation):
         first.commit()
+
+
+def test_an_immediate_check_waits_for_commit_while_another_has_rows_that_fail_it(two: Two) -> None:
+    """The server would check both clients' rows, so SET CONSTRAINTS IMMEDIATE of one takes effect at its COMMIT."""
+    first, second = two
+    _run(first, "SET CONSTRAINTS ALL IMMEDIATE")
+    _run(second, "INSERT INTO boys VALUES (1, 9)")
+    _run(first, "INSERT INTO girls VALUES (1, 8)")
+
+    with pytest.raises(ForeignKeyViolation, match="girls"):
+        first.commit()
+    _run(second, "INSERT INTO mothers VALUES (9)")
+    second.commit()
