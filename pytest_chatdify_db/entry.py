@@ -71,6 +71,7 @@ def check_markers(config: pytest.Config, collected: Iterable[pytest.Item]) -> No
 
 def _read_options(config: pytest.Config) -> Options:
     try:
+        options.check_names(config)
         return options.read(config)
     except OptionError as error:
         if _must_work(config):

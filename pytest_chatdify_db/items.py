@@ -38,11 +38,25 @@ def mark_of(item: pytest.Item) -> markers.DatabaseMark | None:
     return markers.parse(item.nodeid, (), merged)
 
 
+def check_spelling(item: pytest.Item) -> None:
+    """Refuse a marker that nobody has registered and whose name is almost this plugin's.
+
+    Raises:
+        MarkerError: The test has one.
+    """
+    for mark in item.iter_markers():
+        if mark.name != markers.NAME and markers.is_similar(mark.name):
+            lines: list[str] = item.config.getini("markers")
+            if mark.name not in {line.partition(":")[0].partition("(")[0].strip() for line in lines}:
+                raise MarkerError.misspelt(item.nodeid, mark.name)
+
+
 def marker_errors(items: Iterable[pytest.Item]) -> list[MarkerError]:
     """Return the errors in the markers of *items*, each text once."""
     errors: dict[str, MarkerError] = {}
     for item in items:
         try:
+            check_spelling(item)
             mark_of(item)
         except MarkerError as error:
             errors.setdefault(str(error), error)

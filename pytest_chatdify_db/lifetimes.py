@@ -44,6 +44,7 @@ def begin(item: pytest.Item) -> None:
     guards.begin(now, item, before)
     with reported():
         items.check_rivals(item)
+        items.check_spelling(item)
         items.mark_of(item)
     if now.lifecycle.running is not None or not items.needs_database(item, now.telling_modules):
         return

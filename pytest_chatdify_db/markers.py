@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 from pytest_chatdify_db.mistakes import MarkerError
 from pytest_chatdify_db.settings import Isolation, Severity
 
 NAME = "chatdify_db"
+#: Half of the name is that of the application, and so of other markers too.
+_SIMILAR = 0.87
 LINE = (
     f'{NAME}(*, isolation="transaction"|"database", reset_sequences=False, '
     'n_plus_one="off"|"warn"|"error"): '
@@ -49,6 +53,12 @@ def chatdify_db(
     if not isinstance(reset_sequences, bool):
         raise TypeError(f"reset_sequences is {reset_sequences!r}, not True or False")
     return DatabaseMark(isolation, reset_sequences, n_plus_one)
+
+
+@cache
+def is_similar(name: str) -> bool:
+    """Return whether *name* may be meant for the marker's."""
+    return difflib.SequenceMatcher(None, name.lower().replace("_", ""), NAME.replace("_", "")).ratio() > _SIMILAR
 
 
 def _check(name: str, value: object, valid: Sequence[str]) -> None:

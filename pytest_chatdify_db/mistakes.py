@@ -32,6 +32,18 @@ class OptionError(ChatdifyDBError):
             fixes=[f"set it to {_alternatives(valid)}", "remove it, to use the default"],
         )
 
+    @classmethod
+    def unknown(cls, written: str, source: str, near: Sequence[str], known: Sequence[str]) -> Self:
+        """Say that no option has this name."""
+        cause = f"there is no such option, so what it says (in the {source}) would count for nothing"
+        if near:
+            cause += f"; did you mean {_alternatives(near)}?"
+        return cls.compose(
+            f"chatdify-db: the option {written} is not known.",
+            cause=cause,
+            fixes=[f"write it as one of {', '.join(known)}", "remove it"],
+        )
+
 
 class MarkerError(ChatdifyDBError):
     """A test's marker has arguments it does not take."""
@@ -50,6 +62,18 @@ class MarkerError(ChatdifyDBError):
             ],
         )
 
+    @classmethod
+    def misspelt(cls, test: str, name: str) -> Self:
+        """Say that a marker is named almost as this plugin's."""
+        return cls.compose(
+            f"chatdify-db: the marker {name!r} of {test} is not known.",
+            cause="nobody has registered it, so it would do nothing; did you mean 'chatdify_db'?",
+            fixes=[
+                "write it as @pytest.mark.chatdify_db",
+                f"register it, if it is yours: markers = {name}: what it means",
+            ],
+        )
+
 
 class SchemaError(ChatdifyDBError):
     """The tables cannot be found, or cannot be created."""
@@ -65,6 +89,21 @@ class SchemaError(ChatdifyDBError):
                 "chatdify_db_metadata = module:attribute",
                 "let the module be found: run pytest from the project's root, or set pythonpath in the ini file",
                 "override the fixture chatdify_db_metadata in conftest.py and return the Base or MetaData from it",
+            ],
+        )
+
+    @classmethod
+    def models_not_importable(cls, path: str, modules: str, cause: str) -> Self:
+        """Say which of the *modules* with the models of *path* cannot be imported."""
+        return cls.compose(
+            f"chatdify-db: the models of {path!r} cannot be imported.",
+            cause=cause,
+            tried=[f"the modules that DB_MODELS names: {modules}"],
+            fixes=[
+                "name the modules that define your models: DB_MODELS=shop.models,shop.orders",
+                "let them be found: run pytest from the project's root, or set pythonpath in the ini file",
+                "name the object that holds your tables, if it is another one, in the ini file: "
+                "chatdify_db_metadata = module:attribute",
             ],
         )
 
@@ -100,7 +139,7 @@ class SchemaError(ChatdifyDBError):
             f"chatdify-db: {path!r} has no tables.",
             cause="no model was imported that declares one, so the tests' database would be empty",
             fixes=[
-                "import the modules with your models in conftest.py",
+                "name the modules with your models in DB_MODELS, or import them in conftest.py",
                 "name the metadata that has them: --chatdify-db-metadata=module:attribute",
                 "override the fixture chatdify_db_metadata in conftest.py, if the database is meant to be empty",
             ],

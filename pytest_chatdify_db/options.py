@@ -48,6 +48,25 @@ def read(config: pytest.Config, namespace: argparse.Namespace | None = None) -> 
     return options
 
 
+def check_names(config: pytest.Config) -> None:
+    """Look for options that are misspelt, and so would count for nothing.
+
+    Raises:
+        OptionError: The ini file has one that begins as this plugin's do, or the environment one that is almost there.
+    """
+    known = [setting.ini for setting in settings.SETTINGS]
+    # Public until pytest 9, which offers nothing instead.
+    written = config._inicfg if hasattr(config, "_inicfg") else config.inicfg
+    for name in written:
+        if settings.is_near(name) and name not in known:
+            raise OptionError.unknown(name, "ini file", settings.nearest(name), known)
+    variables = [setting.variable for setting in settings.SETTINGS]
+    for name in os.environ:
+        # An application of this name has variables of its own.
+        if settings.is_near(name) and name not in variables and (near := settings.nearest(name)):
+            raise OptionError.unknown(name, "environment", near, variables)
+
+
 def login_role(config: pytest.Config) -> str:
     """Return the role that the sandbox's clients log in as: the server URL's, if there is a valid one."""
     try:

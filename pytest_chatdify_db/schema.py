@@ -135,11 +135,16 @@ def _imported(path: str) -> object:
 
 def _load_error(path: str, error: Exception) -> SchemaError:
     """Return the error for what an import raised, with the project's line that raised it, if it got that far."""
+    line = _line_of_project(error)
+    if line is None:
+        return SchemaError.not_importable(path, _words(error))
+    return SchemaError.fails_inside(path, line, _words(error))
+
+
+def _line_of_project(error: Exception) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{frame.filename}:{frame.lineno}" for frame in frames if _is_of_project(frame.filename)]
-    if not lines:
-        return SchemaError.not_importable(path, _words(error))
-    return SchemaError.fails_inside(path, lines[-1], _words(error))
+    return lines[-1] if lines else None
 
 
 def _is_of_project(filename: str) -> bool:
@@ -156,7 +161,10 @@ def _import_models(path: str) -> None:
     try:
         import_models()
     except Exception as error:
-        raise _load_error(path, error) from error
+        if _line_of_project(error) is not None:
+            raise _load_error(path, error) from error
+        modules = sys.modules["app.config"].get_settings().DB_MODELS
+        raise SchemaError.models_not_importable(path, modules, _words(error)) from error
 
 
 def _distinct(metadatas: Iterable[MetaData]) -> tuple[MetaData, ...]:

@@ -6,6 +6,8 @@ that was given and is empty (``CHATDIFY_DB_SERVER=``) counts as not given, excep
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +20,8 @@ Severity = Literal["off", "warn", "error"]
 Source = Literal["command line", "environment", "ini", "default"]
 
 _SECRETS = ("password", "passwd", "secret", "token", "api_key", "authorization")
+_PREFIX = re.compile(r"chatdify[-_]?db[-_]?", re.IGNORECASE)
+_SIMILAR = 0.8
 _URL_SCHEMES = ("postgresql", "postgres")
 
 
@@ -187,6 +191,18 @@ def resolve(cli: Mapping[str, str | None], environ: Mapping[str, str], ini: Mapp
         sql=cast('Literal["failed", "off", "all"]', chosen["sql"]),
         sources=MappingProxyType(sources),
     )
+
+
+def is_near(name: str) -> bool:
+    """Return whether *name*, in the ini file or the environment, begins as an option's does or is meant to."""
+    return _PREFIX.match(name) is not None
+
+
+def nearest(name: str) -> list[str]:
+    """Return the names that *name*, misspelt for an option's in the ini file or the environment, may stand for."""
+    short = _PREFIX.sub("", name).replace("-", "_").lower()
+    near = difflib.get_close_matches(short, [setting.name for setting in SETTINGS], n=2, cutoff=_SIMILAR)
+    return [setting.variable if name.isupper() else setting.ini for setting in SETTINGS if setting.name in near]
 
 
 def split_paths(text: str) -> tuple[str, ...]:

@@ -114,6 +114,86 @@ def test_marker(project: Project) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("chatdify_db_metdata = shop:Base", "did you mean chatdify_db_metadata?"),
+        ("chatdify-db-metadata = shop:Base", "did you mean chatdify_db_metadata?"),
+        ("chatdify_db_colour = blue", "there is no such option, *"),
+    ],
+)
+def test_unknown_ini_option(project: Project, line: str, says: str) -> None:
+    """An option in the ini file that does not exist stops the run: what it asks for would not happen."""
+    project.write("pytest.ini", f"[pytest]\n{line}")
+    project.write("test_it.py", "def test_it(): ...")
+
+    result = project.run(plugins="")
+
+    name = line.partition(" ")[0]
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: chatdify-db: the option {name} is not known.",
+            f"Cause: *(in the ini file)*{says}" if says.startswith("did") else f"Cause: {says}",
+            "  - write it as one of chatdify_db_server, *",
+        ]
+    )
+
+
+def test_unknown_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is almost an option's stops the run; the application's own, of the same prefix, are let be."""
+    project.write("test_it.py", "def test_it(): ...")
+    monkeypatch.setenv("CHATDIFY_DB_HOST", "db.example.com")
+    monkeypatch.setenv("CHATDIFY_DB_NAME", "chatdify")
+
+    assert project.run(plugins="").ret == pytest.ExitCode.OK
+
+    monkeypatch.setenv("CHATDIFY_DB_ISOLATON", "database")
+    result = project.run(plugins="")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["Cause: *(in the environment)*; did you mean CHATDIFY_DB_ISOLATION?"])
+
+
+@pytest.mark.parametrize("name", ["chatdify", "chatdifydb", "chatdify_bd"])
+def test_misspelt_marker(project: Project, name: str) -> None:
+    """A marker of almost the right name stops the run, unless the project has registered it."""
+    project.write("test_it.py", f"import pytest\n@pytest.mark.{name}\ndef test_it(): ...")
+
+    result = project.run("-W", "default", plugins="")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            f"ERROR: chatdify-db: the marker '{name}' of test_it.py::test_it is not known.",
+            "Cause: nobody has registered it, *; did you mean 'chatdify_db'?",
+        ]
+    )
+
+    project.write("pytest.ini", f"[pytest]\nmarkers =\n    {name}(x): mine\n    other")
+
+    project.run(plugins="").assert_outcomes(passed=1)
+
+
+def test_models_that_cannot_be_imported(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that names them, and the option that names another Base, are in the message."""
+    monkeypatch.setenv("DB_MODELS", "shop.modles")
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    result = project.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db: the models of 'app.db:Base' cannot be imported.",
+            "Cause: *shop*",
+            "  - the modules that DB_MODELS names: shop.modles",
+            "  - name the modules that define your models: DB_MODELS=shop.models,shop.orders",
+            "  - name the object that holds your tables, *: chatdify_db_metadata = module:attribute",
+        ]
+    )
+
+
 def test_marker_under_xdist(project: Project) -> None:
     """A worker cannot stop the run: there the test itself fails, with the same text."""
     project.write("test_it.py", "import pytest\n@pytest.mark.chatdify_db(isolaton=1)\ndef test_it(): ...")

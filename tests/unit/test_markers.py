@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_chatdify_db.markers import LINE, DatabaseMark, parse
+from pytest_chatdify_db.markers import LINE, DatabaseMark, is_similar, parse
 from pytest_chatdify_db.mistakes import MarkerError
 
 
@@ -40,3 +40,12 @@ def test_help_line() -> None:
     """The line for ``--markers`` begins with the name and the signature."""
     signature = 'isolation="transaction"|"database", reset_sequences=False, n_plus_one="off"|"warn"|"error"'
     assert LINE.startswith(f"chatdify_db(*, {signature}): ")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_meant"),
+    [("chatdify", True), ("ChatdifyDB", True), ("chatdify_bd", True), ("chatdify_web", False), ("django_db", False)],
+)
+def test_similar_names(name: str, is_meant: bool) -> None:
+    """A name that is almost the marker's is meant for it; one that begins as the application's does is not."""
+    assert is_similar(name) is is_meant

@@ -31,6 +31,25 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "set it to 'off', 'failed' or 'all'",
     ),
     (
+        OptionError.unknown("chatdify_db_sq", "ini file", ["chatdify_db_sql"], ["chatdify_db_sql", "chatdify_db_keep"]),
+        "chatdify-db: the option chatdify_db_sq is not known.",
+        "there is no such option, so what it says (in the ini file) would count for nothing; "
+        "did you mean chatdify_db_sql?",
+        "write it as one of chatdify_db_sql, chatdify_db_keep",
+    ),
+    (
+        MarkerError.misspelt(TEST, "chatdify"),
+        f"chatdify-db: the marker 'chatdify' of {TEST} is not known.",
+        "nobody has registered it, so it would do nothing; did you mean 'chatdify_db'?",
+        "markers = chatdify: what it means",
+    ),
+    (
+        SchemaError.models_not_importable("app.db:Base", "shop.modles", "ModuleNotFoundError: shop.modles"),
+        "chatdify-db: the models of 'app.db:Base' cannot be imported.",
+        "ModuleNotFoundError: shop.modles",
+        "DB_MODELS=shop.models,shop.orders",
+    ),
+    (
         MarkerError.invalid(TEST, "got an unexpected keyword argument 'isolatoin'"),
         f"chatdify-db: the marker 'chatdify_db' of {TEST} is not valid.",
         "got an unexpected keyword argument 'isolatoin'",
@@ -65,7 +84,7 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         SchemaError.no_tables("shop.models:Base"),
         "chatdify-db: 'shop.models:Base' has no tables.",
         "no model was imported that declares one, so the tests' database would be empty",
-        "import the modules with your models in conftest.py",
+        "name the modules with your models in DB_MODELS, or import them in conftest.py",
     ),
     (
         SchemaError.cannot_create("the table 'places'", 'type "geometry" does not exist'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.mistakes import OptionError
-from pytest_chatdify_db.settings import SETTINGS, Options, resolve
+from pytest_chatdify_db.settings import SETTINGS, Options, is_near, nearest, resolve
 
 
 def test_defaults() -> None:
@@ -100,3 +100,27 @@ def test_names() -> None:
 
     assert names["dirty_reads"] == ("--chatdify-db-dirty-reads", "CHATDIFY_DB_DIRTY_READS", "chatdify_db_dirty_reads")
     assert all(not setting.choices or setting.default in setting.choices for setting in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("chatdify_db_metdata", ["chatdify_db_metadata"]),
+        ("chatdify-db-n-plus-one", ["chatdify_db_n_plus_one"]),
+        ("CHATDIFYDB_SERVER", ["CHATDIFY_DB_SERVER"]),
+        ("CHATDIFY_DB_LEAK", ["CHATDIFY_DB_LEAKS"]),
+        ("CHATDIFY_DB_USER", []),
+        ("CHATDIFY_DB_SSL", []),
+        ("CHATDIFY_DB_PASSWORD", []),
+    ],
+)
+def test_nearest(name: str, near: list[str]) -> None:
+    """A name that is almost an option's stands for it, spelt as in its place; another one stands for nothing."""
+    assert is_near(name)
+    assert nearest(name) == near
+
+
+def test_another_prefix() -> None:
+    """What begins otherwise is not this plugin's business."""
+    assert not is_near("CHATDIFY_SERVER")
+    assert not is_near("db_chatdify")
