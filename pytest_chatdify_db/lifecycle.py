@@ -255,6 +255,8 @@ class Lifecycle:
 
         self.transcript = Transcript(self.root)
         self.transcript.install()
+        if self.options.dirty_reads == "error":
+            self.transcript.claim = sandbox.own  # the sandbox itself has to tell the test's sessions from others
         self._resources.callback(self.transcript.close)
         self.watcher = Watcher(sandbox, self.transcript, self.say)
         self._resources.callback(self.watcher.close)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pytest_chatdify_db import actors, asgi
 from pytest_chatdify_db.callers import Callers
@@ -46,6 +46,13 @@ class Running(NamedTuple):
     blocks_thread: bool
 
 
+class Claim(Protocol):
+    """Takes note of whose connection one is."""
+
+    def __call__(self, client: int, *, is_own: bool) -> None:
+        """Note whether the connection *client* works for the test itself now."""
+
+
 class Transcript:
     """What was executed in the running test.
 
@@ -58,6 +65,7 @@ class Transcript:
         callers: Finds lines of the project.
         stray: Writes that were executed while no test ran.
         running: What is being executed now, by the identity of each statement.
+        claim: Told of each connection that a session of the test itself begins and ends to use; None if nobody asks.
     """
 
     def __init__(self, root: Path) -> None:
@@ -66,6 +74,7 @@ class Transcript:
         self.callers = Callers(root)
         self.stray: list[Statement] = []
         self.running: dict[int, Running] = {}
+        self.claim: Claim | None = None
         self._is_test_running = True
         self._taps: list[list[Statement]] = []
         self._lock = threading.Lock()
@@ -123,14 +132,31 @@ class Transcript:
         """Have what *session* executes be on behalf of *name*."""
         from sqlalchemy import event
 
+        claimed: set[int] = set()
+
         def mark(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
             connection.execution_options(**{_ACTOR: name})
+            client = _client(connection) if self.claim is not None else None
+            if self.claim is not None and client is not None and client not in claimed:
+                self.claim(client, is_own=True)
+                claimed.add(client)
+
+        def release() -> None:
+            while self.claim is not None and claimed:
+                self.claim(claimed.pop(), is_own=False)
+
+        def end(_session: Session, transaction: SessionTransaction) -> None:
+            if transaction.parent is None:
+                release()
 
         event.listen(session, "after_begin", mark)
+        event.listen(session, "after_transaction_end", end)
         try:
             yield
         finally:
             event.remove(session, "after_begin", mark)
+            event.remove(session, "after_transaction_end", end)
+            release()
 
     def last(self, client: int, sql: str) -> Statement | None:
         """Return the last statement with the text *sql* of the connection *client*."""

@@ -369,6 +369,10 @@ class Core:
         yield from roll_back_frame(self.session)
         return report
 
+    def own(self, number: int, *, is_own: bool) -> None:
+        """Take note whether the client of that number works for the test itself now."""
+        self.session.dirty_reads.own(number, is_own=is_own)
+
     def wrote(self) -> Job:
         """Tell whether anything was written in the innermost frame."""
         yield from ()

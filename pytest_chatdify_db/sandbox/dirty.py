@@ -71,10 +71,18 @@ class DirtyReads:
         self.found: list[DirtyRead] = []
         self._seen: set[tuple[int, int, str]] = set()
         self._open: dict[int, dict[str, str]] = {}  # by writer: the last statement that wrote to each table
+        self._own: set[int] = set()  # who works for the test itself
+
+    def own(self, number: int, *, is_own: bool) -> None:
+        """Note whether the client of that number works for the test itself now."""
+        if is_own:
+            self._own.add(number)
+        else:
+            self._own.discard(number)
 
     def wrote(self, client: Client, statement: Statement) -> None:
         """Note a write inside a transaction that the client began itself."""
-        if client.in_transaction and not _is_of_the_test(client):
+        if client.in_transaction and not self._is_of_the_test(client):
             for table in written_by(statement):
                 self._open.setdefault(client.number, {})[table] = statement.text
 
@@ -84,7 +92,7 @@ class DirtyReads:
 
     def read(self, client: Client, statements: Iterable[Statement]) -> DirtyRead | None:
         """Return the dirty read that *statements* would be, None if they are none or it is known already."""
-        if not self._open or _is_of_the_test(client):
+        if not self._open or self._is_of_the_test(client):
             return None
         for statement in statements:
             for writer, tables in self._open.items():
@@ -99,6 +107,10 @@ class DirtyReads:
                         return dirty
         return None
 
+    def _is_of_the_test(self, client: Client) -> bool:
+        name = client.parameters.effective.get("application_name", "")
+        return client.number in self._own or name.startswith(TEST_APPLICATION)
+
     def take(self) -> list[DirtyRead]:
         """Return what was found, and begin anew."""
         found, self.found = self.found, []
@@ -110,7 +122,3 @@ class DirtyReads:
 def _only_inserts(statement: Statement, table: str) -> bool:
     """Return whether *statement* only adds rows to *table*: that reads nothing of it."""
     return statement.text.lstrip()[:6].lower() == "insert" and table in written_by(statement)
-
-
-def _is_of_the_test(client: Client) -> bool:
-    return client.parameters.effective.get("application_name", "").startswith(TEST_APPLICATION)

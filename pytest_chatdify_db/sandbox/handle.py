@@ -66,7 +66,7 @@ class Sandbox:
         self._lines = control.makefile("rb")
         self._log = log
         self._lock = threading.RLock()
-        self._unread = 0  # answers on their way
+        self._last_number = 0
         self._owner = os.getpid()
         # A child that outlives the run must not keep it alive: the sandbox ends when the last copy is closed.
         os.register_at_fork(after_in_child=self._forget)
@@ -188,6 +188,10 @@ class Sandbox:
         """
         self._ask({"do": "end_wait", "client": client, "explanation": explanation})
 
+    def own(self, client: int, *, is_own: bool) -> None:
+        """Say whether the connection *client* works for the test itself now: then nothing it does is a dirty read."""
+        self._ask({"do": "own", "client": client, "is_own": is_own})
+
     def stop(self) -> None:
         """End the process; more than once is fine."""
         if os.getpid() != self._owner or self._log.closed:
@@ -203,18 +207,19 @@ class Sandbox:
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            self._say(command)
-            while self._unread > 1:
-                self._read()
-            return self._read()
+            number = self._say(command)
+            while (answer := self._read()).pop("number", number) != number:
+                pass  # of a command before this one, which nobody waits for
+            return answer
 
-    def _say(self, command: dict[str, Any]) -> None:
+    def _say(self, command: dict[str, Any]) -> int:
+        """Send *command*, and return the number that its answer has: one may be answered before those sent earlier."""
         with self._lock, self._explained():
-            self._control.sendall(json.dumps(command).encode() + b"\n")
-            self._unread += 1
+            self._last_number += 1
+            self._control.sendall(json.dumps({**command, "number": self._last_number}).encode() + b"\n")
+            return self._last_number
 
     def _read(self) -> dict[str, Any]:
-        self._unread -= 1
         with self._explained():
             line = self._lines.readline()
         if not line:

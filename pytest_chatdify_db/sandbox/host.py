@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
@@ -102,7 +103,7 @@ class Host:
         listener.listen(512)
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, None)
-        self._answer({"ready": True})
+        self._control.out += b"{}\n"  # it may begin
         self._write(self._control)
 
     def refuse_dirty_reads(self, refuse: bool) -> None:
@@ -391,18 +392,16 @@ class Host:
 
     def _obey(self, command: dict[str, Any]) -> None:
         core, name = self._core, command["do"]
-        if name == "waits":
-            self._answer(self._waits())
-            return
-        if name == "end_wait":
-            self._answer(self._end_wait(command["client"], command["explanation"]))
+        answer = partial(self._answer, number=command["number"])
+        if (answered := self._answer_at_once(command)) is not None:
+            answer(answered)
             return
         if core.broken and name in {"push", "pop"}:
             reason = core.broken
             try:
                 self._renew()
             except (ConnectError, ServerError) as error:
-                self._answer({"error": f"{reason}; and no new session can be had: {error}"})
+                answer({"error": f"{reason}; and no new session can be had: {error}"})
                 return
             if name == "pop":
                 core.after_loss = reason
@@ -418,8 +417,20 @@ class Host:
             job = core.enter_direct
         else:
             job = lambda: core.leave_direct(command["name"])  # noqa: E731
-        core.ask(job, self._answer)
+        core.ask(job, answer)
         core.run()
+
+    def _answer_at_once(self, command: dict[str, Any]) -> dict[str, Any] | None:
+        """Obey a command that waits for nobody's turn on the shared session; None if it does."""
+        name = command["do"]
+        if name == "waits":
+            return self._waits()
+        if name == "end_wait":
+            return self._end_wait(command["client"], command["explanation"])
+        if name == "own":
+            self._core.own(command["client"], is_own=command["is_own"])
+            return {}
+        return None
 
     def _waits(self) -> dict[str, Any]:
         """Tell who waits for whom, whatever the shared session does meanwhile."""
@@ -440,10 +451,10 @@ class Host:
             self._core.interrupt(client)
         return {}
 
-    def _answer(self, result: Any) -> None:
+    def _answer(self, result: Any, number: int) -> None:
         if isinstance(result, Broken):
             result = {"error": str(result)}
-        self._control.out += json.dumps(result).encode() + b"\n"
+        self._control.out += json.dumps({**result, "number": number}).encode() + b"\n"
 
 
 def _wants_more(error: OSError) -> bool:

@@ -319,6 +319,51 @@ def test_task_sent_before_the_commit(shop: Project) -> None:
     )
 
 
+def test_a_dirty_read_as_an_error(shop: Project) -> None:
+    """The task that reads too early fails; the test's own sessions write and read as ever, and are not in its way."""
+    shop.write(
+        "test_it.py",
+        """
+        import pytest
+        from sqlalchemy import select, text
+        from models import Shop
+        from app.db import get_sync_session
+        from web import celery
+
+        @pytest.mark.asyncio
+        async def test_early(client, celery_eager):
+            celery_eager(celery)
+            await client.post("/shops/new")
+
+        @pytest.mark.asyncio
+        async def test_own(client, session, sync_session):
+            session.add(Shop("uncommitted"))
+            await session.flush()
+            sync_session.scalars(select(Shop)).all()
+            await client.get("/shops")
+
+        def test_a_connection_is_the_tests_only_in_its_transaction(sync_session):
+            sync_session.execute(text("SELECT 1"))
+            sync_session.commit()
+            with get_sync_session() as first, get_sync_session() as second:
+                first.add(Shop("uncommitted"))
+                first.flush()
+                second.scalars(select(Shop)).all()
+        """,
+    )
+
+    result = shop.run("--chatdify-db-dirty-reads=error", "-W", "default")
+
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            '*dirty read of table "shop": another connection has written to it and not committed*',
+            "FAILED test_it.py::test_early*",
+            "FAILED test_it.py::test_a_connection_is_the_tests_only_in_its_transaction*",
+        ]
+    )
+
+
 def test_which_reports_show_sql(shop: Project) -> None:
     """``sql=all`` shows it for tests that pass, ``sql=off`` for none; parameters with a secret's name are masked."""
     shop.write(
