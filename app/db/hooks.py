@@ -167,6 +167,16 @@ def has_calls(session: Session) -> bool:
     return state is not None and bool(state.calls)
 
 
+def drop_calls(session: Session) -> None:
+    """Forget what waits for the commit of *session*.
+
+    A session that is rolled back before its first statement has no transaction whose end could be noticed.
+    """
+    state: _State | None = session.info.get(_STATE)
+    if state is not None:
+        state.calls.clear()
+
+
 def _sync_half(session: AnySession) -> Session:
     if isinstance(session, (async_scoped_session, scoped_session)):
         # It stands for the session of this task or thread; an event on it would be one on all sessions.

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.db import engines
 from app.db.dependencies import SessionDependency
 from app.db.guard import refuse_silent_rollback
-from app.db.hooks import has_calls
+from app.db.hooks import drop_calls, has_calls
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -80,6 +80,8 @@ class LazySession(Session):
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
+        finally:
+            drop_calls(self)
 
     def close(self) -> None:
         """Close the session, and roll back what is not committed."""
@@ -90,6 +92,8 @@ class LazySession(Session):
                 raise
             # The first call ended at the lost connection, before the session was closed.
             super().close()
+        finally:
+            drop_calls(self)
 
 
 class _AsyncHalf(LazySession):

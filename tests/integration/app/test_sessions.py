@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import kombu.exceptions
 import pytest
+from celery import Celery  # type: ignore[import-untyped]
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import (
     TransactionAborted,
+    apply_async_on_commit,
     async_engine,
     delay_on_commit,
     get_async_session,
@@ -27,6 +30,7 @@ from app.db import (
 from app.db.legacy import SessionLocal
 
 from .models import Line, MyModel, Stamp
+from .servers import free_port
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("tables", "no_connection_in_use")]
 
@@ -255,6 +259,58 @@ async def test_on_commit_without_any_statement(scope: Scope) -> None:
     assert seen == ["ran"]
 
 
+async def test_on_commit_and_savepoints(scope: Scope) -> None:
+    """A savepoint that is rolled back takes its calls with it; those of a released one wait for the outer commit."""
+    seen: list[str] = []
+    async with scope() as session:
+        with pytest.raises(ZeroDivisionError):
+            async with session.begin_nested():
+                on_commit(raw(session), seen.append, "lost")
+                raise ZeroDivisionError
+        async with session.begin_nested():
+            on_commit(raw(session), seen.append, "kept")
+        assert seen == []
+        await session.commit()
+        assert seen == ["kept"]
+        on_commit(raw(session), seen.append, "lost too")
+        await session.rollback()
+        on_commit(raw(session), seen.append, "last")
+
+    assert seen == ["kept", "last"]
+
+
+async def test_a_call_that_fails_after_the_commit(scope: Scope) -> None:
+    """The row is stored and the other calls run, then the error reaches the caller; the session has nothing open."""
+    seen: list[str] = []
+
+    def fail() -> None:
+        raise LookupError("no such queue")
+
+    with pytest.raises(LookupError, match="no such queue"):
+        async with scope() as session:
+            session.add(MyModel("kept"))
+            on_commit(raw(session), fail)
+            on_commit(raw(session), seen.append, "ran")
+
+    assert (names(), seen) == (["kept"], ["ran"])
+
+
+async def test_a_broker_that_is_down(scope: Scope) -> None:
+    """A task that cannot be sent is an error after the commit, and not one to run the transaction again for."""
+    celery_app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
+
+    @celery_app.task(name="shop.confirm")  # type: ignore[untyped-decorator]
+    def confirm() -> None: ...
+
+    with pytest.raises(kombu.exceptions.OperationalError) as caught:
+        async with scope() as session:
+            session.add(MyModel("kept"))
+            apply_async_on_commit(raw(session), confirm, retry=False)
+
+    assert names() == ["kept"]
+    assert not is_retryable(caught.value)
+
+
 async def test_coroutine_on_commit() -> None:
     """A coroutine function is awaited after the commit, and may use the session."""
     seen: list[object] = []
@@ -380,6 +436,20 @@ async def test_legacy_session_in_a_block() -> None:
         db.add(MyModel("inner"))
 
     assert names() == ["left", "begun", "inner"]
+
+
+async def test_legacy_calls_go_with_the_session() -> None:
+    """A call that was registered before any statement is dropped by ``close``, though the session is used again."""
+    seen: list[str] = []
+    db = SessionLocal()
+    on_commit(db, seen.append, "lost")
+    db.close()
+    db.add(MyModel("x"))
+    on_commit(db, seen.append, "ran")
+    db.commit()
+    db.close()
+
+    assert seen == ["ran"]
 
 
 async def test_legacy_objects_expire() -> None:
