@@ -117,23 +117,28 @@ from app.db import get_async_session, get_sync_session
 celery_app = Celery("tasks")
 celery_app.conf.update(broker_url=os.environ["REDIS"], result_backend=os.environ["REDIS"],
                        broker_connection_retry_on_startup=True)
-ECHO = text("SELECT CAST(:n AS integer), pg_sleep(0.001)")
+ECHO = text("SELECT CAST(:n AS integer), pg_backend_pid(), pg_sleep(0.001)")
 
-# The engines are used in the parent, before the pool is forked.
-with get_sync_session() as session:
-    session.execute(ECHO, {"n": 0})
+def sync_work(n):
+    with get_sync_session() as session:
+        return [os.getpid(), *session.execute(ECHO, {"n": n}).first()[:2]]
+
+async def async_work(n):
+    async with get_async_session() as session:
+        return [os.getpid(), *(await session.execute(ECHO, {"n": n})).first()[:2]]
+
+# Both engines are used in the parent, before the pool is forked, in a loop that lives on.
+sync_work(0)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(async_work(0))
 
 @celery_app.task
 def in_sync(n):
-    with get_sync_session() as session:
-        return [os.getpid(), session.execute(ECHO, {"n": n}).first()[0]]
+    return sync_work(n)
 
 @celery_app.task
 def in_async(n):
-    async def work():
-        async with get_async_session() as session:
-            return (await session.execute(ECHO, {"n": n})).first()[0]
-    return [os.getpid(), asyncio.run(work())]
+    return asyncio.run(async_work(n))
 """
 
 _SEND = """
@@ -176,27 +181,38 @@ def test_celery_prefork(workshop: Workshop, redis: str, repository: Path) -> Non
         )
     )
 
-    assert [answer for _, answer in answers] == list(range(TASKS))
-    workers = Counter(pid for pid, _ in answers)
+    assert [answer for _, answer, _ in answers] == list(range(TASKS))
+    workers = Counter(pid for pid, _, _ in answers)
     assert len(workers) > 1
+    # No socket is shared: each session of the server answers one process only.
+    assert len({(pid, backend) for pid, _, backend in answers}) == len({backend for _, _, backend in answers})
     print(f"{TASKS} tasks, every answer right, by {len(workers)} forked children: {sorted(workers.values())}")  # noqa: T201 - the figures of a long run
 
 
 _SITE = """
-import os
+import asyncio, os
 from sqlalchemy import text
-from app.db import get_sync_session
+from app.db import get_async_session, get_sync_session
 
-def value(n):
+ECHO = text("SELECT CAST(:n AS integer), pg_backend_pid(), pg_sleep(0.01)")
+
+def sync_work(n):
     with get_sync_session() as session:
-        return session.execute(text("SELECT CAST(:n AS integer), pg_sleep(0.01)"), {"n": n}).first()[0]
+        return session.execute(ECHO, {"n": n}).first()
 
-assert value(7) == 7
+async def async_work(n):
+    async with get_async_session() as session:
+        return (await session.execute(ECHO, {"n": n})).first()
+
+# Both engines are used before the fork, in a loop that lives on.
+loop = asyncio.new_event_loop()
+assert sync_work(7)[0] == loop.run_until_complete(async_work(7))[0] == 7
 
 def application(environ, start_response):
     n = int(environ["PATH_INFO"].strip("/"))
+    answer, backend, _ = asyncio.run(async_work(n)) if n % 3 == 0 else sync_work(n)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{os.getpid()} {value(n)}".encode()]
+    return [f"{os.getpid()} {answer} {backend}".encode()]
 """
 
 
@@ -216,5 +232,6 @@ def test_gunicorn_preload(workshop: Workshop, repository: Path) -> None:
             text.split() for text in threads.map(lambda n: http.get(f"/{n}").raise_for_status().text, range(100))
         ]
 
-    assert [int(answer) for _, answer in answers] == list(range(100))
-    assert len({pid for pid, _ in answers}) > 1
+    assert [int(answer) for _, answer, _ in answers] == list(range(100))
+    assert len({pid for pid, _, _ in answers}) > 1
+    assert len({(pid, backend) for pid, _, backend in answers}) == len({backend for _, _, backend in answers})

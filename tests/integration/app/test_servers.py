@@ -266,3 +266,40 @@ except Exception as error:
     assert (
         run_python(f"import warnings; warnings.simplefilter('ignore')\n{code}", own_postgres.parts(pgbouncer)) == "True"
     )
+
+
+@pytest.mark.needs("pgbouncer")
+def test_tables_through_pgbouncer(own_postgres: Postgres, pgbouncer: int) -> None:
+    """Tables are created and dropped through PgBouncer, by either driver; their lock ends with the transaction."""
+    code = """
+import asyncio
+from sqlalchemy import MetaData, inspect, text
+from sqlalchemy.orm import Mapped, mapped_column
+from app.db import (Base, create_tables, create_tables_async, dispose_engines, drop_tables, drop_tables_async,
+                    sync_engine)
+
+class Bounced(Base):
+    __tablename__ = "bounced"
+    metadata = MetaData()
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+
+def state():
+    with sync_engine.connect() as connection:
+        locks = connection.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))
+    return [inspect(sync_engine).has_table("bounced"), locks]
+
+async def both():
+    await create_tables_async(Bounced.metadata)
+    found = state()
+    await drop_tables_async(Bounced.metadata)
+    await dispose_engines()
+    return found
+
+create_tables(Bounced.metadata)
+print(state())
+drop_tables(Bounced.metadata)
+print(asyncio.run(both()), state())
+"""
+    found = run_python(code, {**own_postgres.parts(pgbouncer), "DB_PGBOUNCER": "1"})
+
+    assert found.splitlines() == ["[True, 0]", "[True, 0] [False, 0]"]

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData, inspect
+from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 import app.db.session
@@ -25,12 +25,16 @@ from app.db import (
     drop_tables_async,
     import_models,
     sync_engine,
+    utils,
 )
 
 from .models import Model
 from .servers import free_port, run_python
 
 pytestmark = pytest.mark.usefixtures("no_connection_in_use")
+
+
+_IS_WAITED_FOR = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 
 
 class Colour(enum.Enum):
@@ -74,6 +78,22 @@ async def test_create_and_drop_async() -> None:
     await drop_tables_async(Model.metadata)
 
     assert not {"my_table", "my_line"} & table_names()
+
+
+@pytest.mark.chatdify_db(isolation="database")
+@pytest.mark.asyncio
+async def test_the_event_loop_goes_on() -> None:
+    """While ``create_tables_async`` waits for its turn, other tasks of the loop run: one of them gives way to it."""
+    with sync_engine.begin() as another:
+        another.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": utils._TABLES_LOCK})
+        waiting = asyncio.create_task(create_tables_async(Model.metadata))
+        async with asyncio.timeout(20):
+            while not another.scalar(_IS_WAITED_FOR):  # noqa: ASYNC110 - only the server knows
+                await asyncio.sleep(0.01)
+        assert not waiting.done()
+    await waiting
+
+    assert "my_table" in table_names()
 
 
 def test_schemas_are_created() -> None:
