@@ -87,6 +87,12 @@ def is_local(fixturedef: pytest.FixtureDef[Any], config: pytest.Config) -> bool:
     return _module(fixturedef).partition(".")[0] not in plugins
 
 
+def is_default(request: pytest.FixtureRequest, name: str) -> bool:
+    """Whether the fixture *name* of this plugin is what *request* would get, and no override of the project."""
+    definitions = request._fixturemanager.getfixturedefs(name, request.node)
+    return definitions is not None and _module(definitions[-1]).startswith(_PACKAGE)
+
+
 def check_rivals(item: pytest.Item) -> None:
     """Refuse a test whose ``session`` could be this plugin's or another plugin's.
 

@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pytest_chatdify_db import sequences
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.findings import Finding, findings
 from pytest_chatdify_db.markers import DatabaseMark
@@ -33,7 +32,9 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.schema import Seed
+    from pytest_chatdify_db.sequences import Baseline
     from pytest_chatdify_db.servers.base import Server
+    from pytest_chatdify_db.startup import ServerStart
     from pytest_chatdify_db.templates import Recipe
     from pytest_chatdify_db.transcript import Transcript
     from pytest_chatdify_db.watcher import Watcher
@@ -130,7 +131,8 @@ class Lifecycle:
         self._clones = count(1)
         self._sandbox: Sandbox | None = None
         self._recipe: Recipe | None = None
-        self._sequences: sequences.Baseline | None = None
+        self._begun: ServerStart | None = None
+        self._sequences: Baseline | None = None
         self._left_open: set[str] = set()
         self._resources = ExitStack()
 
@@ -166,9 +168,35 @@ class Lifecycle:
         """
         from pytest_chatdify_db import servers
 
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            if choice is None:
+                return begun.result()
+            begun.abandon()
+        needed = self._kept_fingerprint()
+        wish = servers.Wish(needed, lambda: needed)
         choice = choice or self.options.server
-        kept = self._recipe.fingerprint if self._recipe is not None and self.options.reuse == "auto" else ""
-        return servers.start(choice, image=self.options.image, run=self.run, progress=progress, template=kept)
+        return servers.start(choice, image=self.options.image, run=self.run, progress=progress, template=wish)
+
+    def begin_server(self, progress: ProgressCallback) -> None:
+        """Have the server started while the schema is loaded, if this takes no more than programs of this machine."""
+        from pytest_chatdify_db import servers
+        from pytest_chatdify_db.servers import archives
+        from pytest_chatdify_db.startup import ServerStart
+
+        run, options = self.run, self.options
+        if not servers.is_quick(options.server):
+            return
+
+        def start(wish: servers.Wish) -> Server:
+            return servers.start(options.server, image=options.image, run=run, progress=progress, template=wish)
+
+        self._begun = begun = ServerStart(start, archives.last_template(self.root))
+        self._resources.callback(begun.abandon)
+
+    def _kept_fingerprint(self) -> str:
+        """Return what stands for the template that is needed; empty if none may be kept."""
+        return self._recipe.fingerprint if self._recipe is not None and self.options.reuse == "auto" else ""
 
     def plan(self, schema: Schema) -> Recipe:
         """Return how the template is made; known before the server starts, an embedded one may bring it along."""
@@ -181,7 +209,18 @@ class Lifecycle:
                 from pytest_chatdify_db import schema as tables
 
                 self._recipe = tables.recipe(schema.metadatas, schema.seed, unknown=self.run.id)
+            self._settle()
         return self._recipe
+
+    def _settle(self) -> None:
+        """Tell a start that goes on which template is needed, and the next run too."""
+        from pytest_chatdify_db.servers import archives
+
+        needed = self._kept_fingerprint()
+        if self._begun is not None:
+            self._begun.settle(needed)
+        if needed and needed != archives.last_template(self.root):
+            archives.remember_template(self.root, needed)
 
     def check_migrations(self, config: Path) -> None:
         """Compare what the migrations of *config* make with the models.
@@ -296,7 +335,7 @@ class Lifecycle:
 
     def _reset_sequences(self, running: Running, turn: Turn) -> None:
         if self._sequences is None:
-            from pytest_chatdify_db import templates
+            from pytest_chatdify_db import sequences, templates
 
             fresh = templates.clone(running.server, running.template, self._new_clone_name())
             self._sequences = sequences.Baseline.read(fresh)

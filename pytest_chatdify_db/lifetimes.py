@@ -206,7 +206,9 @@ def start(request: pytest.FixtureRequest) -> Running:
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
     state.of(request.config).lifecycle.spawn_sandbox()
-    progress("loading the tables")
+    progress("starting PostgreSQL and loading the tables")
+    if items.is_default(request, "chatdify_db_server"):
+        state.of(request.config).lifecycle.begin_server(progress)
     is_migrated = state.of(request.config).lifecycle.migrations is not None
     schema = Schema(
         () if is_migrated else request.getfixturevalue("_chatdify_db_metadatas"),

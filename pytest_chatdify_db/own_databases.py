@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pytest_chatdify_db import copies, templates
+from pytest_chatdify_db import templates
 from pytest_chatdify_db.errors import CopyFailed
 from pytest_chatdify_db.mistakes import FixtureError
 from pytest_chatdify_db.postgres.address import Address
@@ -70,6 +70,8 @@ class OwnDatabases:
 
     def _filled(self, test: str, fixtures: Sequence[Frame]) -> str:
         """Return a new template that has the rows of *fixtures*."""
+        from pytest_chatdify_db import copies
+
         address = templates.clone(self._server, self._template, self._new_name())
         missing: Sequence[str] = ()
         try:

@@ -51,7 +51,7 @@ class Watcher:
         self._reported: set[tuple[int, int | None]] = set()
         self._lock = threading.Lock()
         self._wakened = threading.Event()
-        self._is_running = True
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chatdify-db watcher", daemon=True)
         self._thread.start()
 
@@ -79,15 +79,15 @@ class Watcher:
 
     def close(self) -> None:
         """End the thread."""
-        self._is_running = False
+        self._ended.set()
         self._wakened.set()
         self._thread.join()
 
     def _run(self) -> None:
-        pause = threading.Event()
-        while self._is_running:
+        while True:
             self._wakened.wait()
-            pause.wait(_INTERVAL)
+            if self._ended.wait(_INTERVAL):
+                return
             with self._lock:
                 if self._test is not None:
                     self._look(self._test)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.sandbox.sql import Statement
 
 #: What the application name of a connection begins with that belongs to the test itself, not to the application.
@@ -24,25 +24,6 @@ _TARGET = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(rf"{_NAME}", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class DirtyRead:
-    """One client has read what another has not committed.
-
-    Args:
-        reader: The number of the connection that read.
-        writer: The number of the one that had written.
-        read: The statement that read.
-        wrote: The statement that had written.
-        table: The table.
-    """
-
-    reader: int
-    writer: int
-    read: str
-    wrote: str
-    table: str
 
 
 def written_by(statement: Statement) -> frozenset[str]:

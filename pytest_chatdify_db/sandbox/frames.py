@@ -12,7 +12,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import leftovers
 from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.leftovers import Leftover
+from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Level
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.sandbox.dirty import DirtyRead
-from pytest_chatdify_db.sandbox.leftovers import Leftover
+from pytest_chatdify_db.sandbox.reports import DirtyRead, Leftover
 from pytest_chatdify_db.sandbox.waits import Wait
 
 #: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.

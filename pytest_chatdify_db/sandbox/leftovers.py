@@ -11,6 +11,7 @@ from typing import Final
 
 from pytest_chatdify_db.sandbox import temporary
 from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 
 #: Asked before the rollback, which removes the tables.
@@ -24,23 +25,6 @@ LOCKS: Final = (
     " WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
 )
 LOCK: Final = "advisory lock"
-
-
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """Something that was left.
-
-    Args:
-        client: The number of the connection.
-        label: How messages call the connection.
-        what: ``LISTEN orders``, ``advisory lock``, ``temporary table names``.
-        sql: The statement that made it.
-    """
-
-    client: int
-    label: str
-    what: str
-    sql: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from contextlib import suppress
 
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.run import Run, collect_abandoned
-from pytest_chatdify_db.servers.base import Progress, Provider, ProviderName, Server
+from pytest_chatdify_db.servers.base import NO_WISH, Progress, Provider, ProviderName, Server, Wish
 
-__all__ = ["Progress", "Provider", "ProviderName", "Server", "start"]
+__all__ = ["Progress", "Provider", "ProviderName", "Server", "Wish", "is_quick", "start"]
 
 _READY = "server.json"
 _FAILED = "server.failed"
 
 
-def start(choice: str, *, image: str, run: Run, progress: Progress, template: str = "") -> Server:
+def start(choice: str, *, image: str, run: Run, progress: Progress, template: Wish = NO_WISH) -> Server:
     """Return the server of *run*, and start it if this is the first call for the run in any process.
 
     Args:
@@ -26,8 +26,7 @@ def start(choice: str, *, image: str, run: Run, progress: Progress, template: st
         image: The image of a container.
         run: The run that the server belongs to, and ends with.
         progress: Takes lines of news.
-        template: The fingerprint of the template database that is going to be needed, if it may be kept for later
-            runs: a server on this machine may come with it.
+        template: What is going to be needed of it: a server on this machine may come with it.
 
     Raises:
         ServerUnavailable: No server; the text names everything that was tried.
@@ -47,7 +46,20 @@ def start(choice: str, *, image: str, run: Run, progress: Progress, template: st
         return server
 
 
-def _start(choice: str, image: str, template: str, run: Run, progress: Progress) -> Server:
+def is_quick(choice: str) -> bool:
+    """Return whether the server of this *choice* takes programs of this machine and a moment: no image is pulled."""
+    if choice != "auto":
+        return choice == "embedded"
+    from pytest_chatdify_db.servers import engine
+
+    try:
+        engine.require(engine.endpoint())
+    except ServerUnavailable:
+        return True
+    return False
+
+
+def _start(choice: str, image: str, template: Wish, run: Run, progress: Progress) -> Server:
     if choice != "auto":
         return _provider(choice, image, template, "as asked for").start(run, progress)
     failures: list[tuple[str, ServerUnavailable]] = []
@@ -60,7 +72,7 @@ def _start(choice: str, image: str, template: str, run: Run, progress: Progress)
     raise ServerUnavailable.nothing_left(failures)
 
 
-def _provider(choice: str, image: str, template: str, reason: str) -> Provider:
+def _provider(choice: str, image: str, template: Wish, reason: str) -> Provider:
     if choice == "container":
         from pytest_chatdify_db.servers.container import Container
 

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
@@ -21,6 +22,7 @@ MOST: Final = 5
 LONGEST: Final = 30 * 24 * 3600.0
 
 TEMPLATES: Final = "template-"
+_LAST: Final = "last-"
 
 #: Seconds after which a draft belongs to nobody: no archive takes that long to write.
 _DRAFT_AGE: Final = 3600.0
@@ -33,6 +35,28 @@ def directory() -> Path:
     """Return the plugin's directory in the user's cache; it need not exist."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "chatdify-db"
+
+
+def last_template(project: Path) -> str:
+    """Return the fingerprint that `remember_template` was given last for *project*; empty if there is none."""
+    try:
+        return _memory(project).read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def remember_template(project: Path, fingerprint: str) -> None:
+    """Note that the tests of *project* need the template of this *fingerprint*."""
+    memory = _memory(project)
+    draft = memory.with_name(f".{memory.name}-{token_hex(4)}")
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(fingerprint)
+        draft.rename(memory)
+
+
+def _memory(project: Path) -> Path:
+    return directory() / f"{_LAST}{sha256(os.fsencode(project)).hexdigest()[:16]}"
 
 
 def unpack(entry: Path, data: Path) -> bool:
@@ -71,6 +95,9 @@ def collect(spared: Path) -> None:
     with suppress(OSError):
         for path, used in _aged(spared.parent, f".{TEMPLATES}*"):
             if now - used > _DRAFT_AGE:
+                path.unlink(missing_ok=True)
+        for path, used in _aged(spared.parent, f"{_LAST}*"):
+            if now - used > LONGEST:
                 path.unlink(missing_ok=True)
         entries = sorted(_aged(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1], reverse=True)
         others = [(path, used) for path, used in entries if path != spared]

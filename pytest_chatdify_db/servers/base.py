@@ -48,6 +48,27 @@ class Store:
     template: str
 
 
+def _unknown() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which template database a server is going to need: it may come with it, if one was kept.
+
+    Args:
+        guess: The fingerprint of the one that the last run has needed; empty if that is not known.
+        fingerprint: Returns the one that is needed, as soon as that is known; empty if none may be kept.
+    """
+
+    guess: str = ""
+    fingerprint: Callable[[], str] = _unknown
+
+
+#: None may be kept.
+NO_WISH: Final = Wish()
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A PostgreSQL server that is ready.

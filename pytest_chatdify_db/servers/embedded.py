@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytest_chatdify_db.postgres.connection import ConnectError, Connection, Ser
 from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import archives, cluster
 from pytest_chatdify_db.servers import binaries as programs
-from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server, Store
+from pytest_chatdify_db.servers.base import NO_WISH, THROWAWAY, Progress, ProviderName, Server, Store, Wish
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
@@ -36,11 +37,11 @@ class Embedded:
 
     Args:
         reason: Why it was chosen.
-        template: The fingerprint of the template database that is going to be needed; empty to keep none.
+        template: The template database that is going to be needed.
     """
 
     reason: str
-    template: str = ""
+    template: Wish = NO_WISH
 
     @property
     def name(self) -> ProviderName:
@@ -53,16 +54,24 @@ class Embedded:
         user = programs.server_user()
         binaries = _usable(user)
         progress(f"starting {binaries}")
-        choices = cluster.entries(binaries, user, self.template)
-        kept = str(choices[0])
+        expected = self.template.guess or self.template.fingerprint()
+
+        def is_right() -> bool:
+            return self.template.fingerprint() == expected
+
+        choices = cluster.entries(binaries, user, expected)
         while True:
             try:
-                connection, data = _start(run, binaries, user, choices, progress)
+                connection, data = _start(run, binaries, user, choices, progress, is_right)
                 break
             except _CachedDataFailed as failure:
                 choices.remove(failure.entry)
                 with suppress(OSError):
                     failure.entry.unlink(missing_ok=True)
+            except _WrongGuess:
+                expected = self.template.fingerprint()
+                choices = cluster.entries(binaries, user, expected)
+        kept = str(cluster.entries(binaries, user, expected)[0])
         with connection:
             check_settings(connection, settings(binaries.major, run))
             return Server(
@@ -73,8 +82,12 @@ class Embedded:
                 is_managed=True,
                 fsync_off=True,
                 started_in=time.perf_counter() - begun,
-                store=Store(str(data), kept, self.template) if self.template else None,
+                store=Store(str(data), kept, expected) if expected else None,
             )
+
+
+class _WrongGuess(Exception):
+    """A server has started with another template database than the one that is needed."""
 
 
 class _CachedDataFailed(Exception):
@@ -144,12 +157,13 @@ def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
 
 
 def _start(
-    run: Run, binaries: Binaries, user: RunAs, choices: list[Path], progress: Progress
+    run: Run, binaries: Binaries, user: RunAs, choices: list[Path], progress: Progress, is_right: Callable[[], bool]
 ) -> tuple[Connection, Path]:
     """Start the server on one of *choices*, or on none of them; return a connection to it and its data directory.
 
     Raises:
         ServerUnavailable: It does not start.
+        _WrongGuess: It was started for nothing, and removed.
         _CachedDataFailed: It does not start on files from the cache.
     """
     name = f"embedded-{token_hex(2)}"
@@ -177,6 +191,9 @@ def _start(
             if entry is not None:
                 raise _CachedDataFailed(entry) from None
             raise
+        if not is_right():
+            connection.close()
+            raise _WrongGuess
         supervision.keep()
     return connection, data
 

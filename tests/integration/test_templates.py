@@ -13,7 +13,7 @@ from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server, archives
+from pytest_chatdify_db.servers import Server, Wish, archives
 from pytest_chatdify_db.templates import Recipe
 
 
@@ -212,7 +212,7 @@ def test_drop_all_drops_what_the_run_made_and_nothing_else(server: Server, run: 
 # -- Kept in the user's cache, with the server's data
 
 
-Started = Callable[[], tuple[Server, Run]]
+Started = Callable[..., tuple[Server, Run]]
 
 
 @pytest.fixture
@@ -221,10 +221,10 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     runs: list[Run] = []
 
-    def start() -> tuple[Server, Run]:
+    def start(guess: str = "") -> tuple[Server, Run]:
         runs.append(Run.create())
-        server = servers.start("embedded", image="", run=runs[-1], progress=lambda line: None, template="f1")
-        return server, runs[-1]
+        wish = Wish(guess, lambda: "f1")
+        return servers.start("embedded", image="", run=runs[-1], progress=lambda line: None, template=wish), runs[-1]
 
     yield start
     for run in runs:
@@ -245,6 +245,21 @@ def test_a_template_comes_back_with_the_next_server(started: Started) -> None:
     assert rows(templates.clone(server, template, "chatdify_db_one")) == [("1",)]
     with connect(server.address) as connection:
         assert admin.databases(connection, "chatdify_db_") == sorted(["chatdify_db_one", template])
+
+
+@pytest.mark.parametrize("guess", ["f1", "another"])
+def test_a_guess_saves_time_and_changes_nothing(started: Started, guess: str) -> None:
+    """A server that was started on a guess has the template that is needed, right or wrong as the guess was."""
+    build = Build()
+    server, run = started()
+    template = ensure(server, run, build)
+    run.close()
+    server, run = started(guess)
+
+    assert ensure(server, run, build) == template
+    assert build.count == 1
+    assert server.store is not None
+    assert server.store.template == "f1"
 
 
 def test_a_template_is_kept_while_its_run_goes_on(started: Started) -> None:

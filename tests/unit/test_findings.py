@@ -16,7 +16,7 @@ from pytest_chatdify_db.findings import (
     loops,
     stray_writes,
 )
-from pytest_chatdify_db.sandbox.leftovers import Leftover
+from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.settings import Options, resolve
 from pytest_chatdify_db.statements import Line, Statement
 

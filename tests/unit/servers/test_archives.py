@@ -126,3 +126,27 @@ def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, value: str, expect
     monkeypatch.setenv("HOME", "/home/user")
 
     assert str(archives.directory()) == (expected or "/home/user/.cache/chatdify-db")
+
+
+def test_what_a_project_needed_last_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each project has its own; the last word counts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, other = tmp_path / "one", tmp_path / "other"
+
+    assert archives.last_template(one) == ""
+    for fingerprint in ("f1", "f2"):
+        archives.remember_template(one, fingerprint)
+
+    assert archives.last_template(one) == "f2"
+    assert archives.last_template(other) == ""
+    assert [path.name[:5] for path in archives.directory().iterdir()] == ["last-"]
+
+
+def test_a_cache_that_cannot_be_written_remembers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run has no guess, and that is all."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    archives.directory().write_text("in the way")
+
+    archives.remember_template(tmp_path, "f1")
+
+    assert archives.last_template(tmp_path) == ""

@@ -156,7 +156,7 @@ def test_a_failure_is_shared(machine: Machine, run: Run) -> None:
 )
 def test_the_provider_of_a_choice(choice: str, name: str) -> None:
     """What is no known word is read as a URL."""
-    assert servers._provider(choice, "image", "", "as asked for").name == name
+    assert servers._provider(choice, "image", servers.Wish(), "as asked for").name == name
 
 
 @pytest.mark.parametrize("url", ["typo", "mysql://u:s3cret@db/x"])
@@ -166,3 +166,25 @@ def test_a_choice_that_is_nothing(run: Run, url: str) -> None:
         start(url, image="", run=run, progress=lambda line: None)
 
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("choice", "engine_answers", "is_quick"),
+    [
+        ("embedded", True, True),
+        ("container", True, False),
+        ("postgresql://db/x", False, False),
+        ("auto", True, False),
+        ("auto", False, True),
+    ],
+)
+def test_what_is_quick(monkeypatch: pytest.MonkeyPatch, choice: str, engine_answers: bool, is_quick: bool) -> None:
+    """Only programs of this machine are started ahead: no image is pulled, no server of somebody else asked."""
+
+    def require(place: str) -> None:
+        if not engine_answers:
+            raise ServerUnavailable.no_engine(place, "there is no such socket")
+
+    monkeypatch.setattr("pytest_chatdify_db.servers.engine.require", require)
+
+    assert servers.is_quick(choice) is is_quick
