@@ -18,7 +18,7 @@ from typing import Self
 import psycopg2
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 30
+START_SECONDS = 60
 POLL_SECONDS = 0.02
 
 
