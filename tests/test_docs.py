@@ -12,19 +12,33 @@ from pathlib import Path
 
 import pytest
 
-from pytest_chatdify_db import doctor, reporting
+import pytest_chatdify_db
+from pytest_chatdify_db import doctor, plugin, reporting
 from pytest_chatdify_db.errors import ServerUnavailable
-from pytest_chatdify_db.mistakes import FixtureError
+from pytest_chatdify_db.findings import findings
+from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
 from pytest_chatdify_db.sandbox import refusals
+from pytest_chatdify_db.sandbox.dirty import DirtyRead
+from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.settings import SETTINGS, Options
 from tests import documents
 
 README = documents.ROOT / "README.md"
+FAQ = documents.ROOT / "docs" / "faq.md"
+REFERENCE = documents.ROOT / "docs" / "reference.md"
+# What the project of a page needs beyond Python.
+_NEEDS = {"live-server.md": pytest.mark.needs("chromium", "chromedriver")}
 _by_name = pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: str(page.name))
+_by_project = pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.name, marks=_NEEDS.get(page.name, ())) for page in documents.PAGES],
+)
+
+_TEST = "tests/test_it.py::test_it"
 
 # What the page's "Questions" quote, from the code that says it.
 _MESSAGES = (
-    str(FixtureError.session_in_sync_test("tests/test_it.py::test_it")),
+    str(FixtureError.session_in_sync_test(_TEST)),
     str(FixtureError.unknown_dependency(["app.auth.get_user"], [], known=3)),
     str(ServerUnavailable.nothing_left([])),
     refusals.dirty_read("", "orders", "").decode(),
@@ -32,7 +46,29 @@ _MESSAGES = (
 )
 
 
-@_by_name
+_REPORT = FrameReport(
+    wrote=True,
+    clients_in_transaction=("connection 1",),
+    dirty_reads=(DirtyRead(reader=2, writer=1, read="SELECT", wrote="INSERT", table="orders"),),
+)
+# What the page of questions quotes beyond that.
+_MORE_MESSAGES = (
+    str(SchemaError.not_importable("app.db:Base", "ModuleNotFoundError: No module named 'app.db'")),
+    str(SchemaError.no_tables("app.db:Base")),
+    str(EarlyUse.at_import("tests/conftest.py:5", "connection refused")),
+    str(FixtureError.no_async_plugin(_TEST)),
+    str(LateFixture.after_rows("shared", "session", _TEST)),
+    str(FixtureError.unknown_dependency(["app.auth.get_user"], ["app.users.get_user"], known=3)),
+    str(FixtureError.uncallable_override("app.main.get_mailer", "unittest.mock.Mock")),
+    str(FixtureError.unknown_task("app.tasks.shipp", ["app.tasks.ship"])),
+    str(FixtureError.server_not_started()),
+    *(finding.text for finding in findings(_TEST, _REPORT, Options())),
+    refusals.isolation("serializable").decode(),
+    refusals.lost("").decode(),
+)
+
+
+@_by_project
 def test_the_project_of_a_page_passes(page: Path, tmp_path: Path) -> None:
     """The files that a page shows are a project whose tests pass, with no warning."""
     files = documents.project(page)
@@ -97,6 +133,29 @@ def test_quoted_messages_are_the_real_ones() -> None:
 
     assert len(quoted) == len(_MESSAGES)
     assert [text for text in quoted if not any(text in message for message in _MESSAGES)] == []
+
+
+def test_answers_quote_the_real_messages() -> None:
+    """The page of questions shows what users see; each quotation is the text of one message."""
+    quoted = [block.text.strip() for block in documents.blocks(FAQ) if block.language == "text"]
+    messages = [*_MESSAGES, *_MORE_MESSAGES]
+
+    assert [text for text in quoted if not any(text in message for message in messages)] == []
+    assert [message for message in _MORE_MESSAGES if not any(text in message for text in quoted)] == []
+
+
+def test_the_reference_is_complete() -> None:
+    """Each fixture of the plugin, and each name that it exports, is in the reference."""
+    text = REFERENCE.read_text(encoding="utf-8")
+    fixtures = [
+        f"{value.__wrapped__.__module__}.{name}"
+        for name, value in vars(plugin).items()
+        if type(value).__name__ == "FixtureFunctionDefinition" and not name.startswith("_")
+    ]
+
+    assert len(fixtures) > 10
+    assert [name for name in fixtures if f".. autofunction:: {name}\n" not in text] == []
+    assert set(pytest_chatdify_db.__all__) <= set(re.findall(r"^.. auto\w+:: (\w+)$", text, re.MULTILINE))
 
 
 def test_the_quoted_header_is_the_real_one() -> None:
