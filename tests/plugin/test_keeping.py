@@ -111,6 +111,30 @@ def test_nothing_failed(project: Project) -> None:
     result.stdout.no_fnmatch_line("*failed tests kept*")
 
 
+def test_a_failure_after_the_rollback_keeps_nothing(project: Project) -> None:
+    """What a wider fixture finds when the last test is over is no longer what that test has left."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+        from store import add
+
+        @pytest.fixture(scope="module")
+        def checked():
+            yield
+            raise AssertionError
+
+        def test_it(checked): add("x")
+        """,
+    )
+
+    result = project.run("--chatdify-db-keep=failed")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.no_fnmatch_line("*failed tests kept*")
+
+
 def test_bound(project: Project, forgetting: list[str]) -> None:
     """The first five are kept, of workers of xdist too; changes of the schema are said to be missing."""
     project.write_models()

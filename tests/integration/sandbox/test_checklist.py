@@ -5,6 +5,7 @@ Points that a script of messages can show are proven by scripts of the corpus, n
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,14 @@ def test_point_is_in_the_corpus(point: str) -> None:
 
     for words in SHOWN_BY_SCRIPTS[point]:
         assert any(title.startswith(words) for title in titles), words
+
+
+def test_every_point_is_shown() -> None:
+    """Of the 21 points none is left out: each is shown by a script or by a test whose name begins with its number."""
+    by_scripts = {int(point.split()[0]) for point in SHOWN_BY_SCRIPTS}
+    by_tests = {int(found[1]) for name in globals() if (found := re.match(r"test_(\d+)_", name))}
+
+    assert by_scripts | by_tests == set(range(1, 22))
 
 
 @contextmanager

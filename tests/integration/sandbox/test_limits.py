@@ -1,0 +1,184 @@
+"""What one transaction cannot show, as docs/limits.md says: each test shows a limit and what works next to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.connection import Connection, connect
+
+from .differential import Conversation
+from .scripts import Step, show
+from .stage import StagedSandbox
+
+OWN_DATABASE = 'isolation="database"'
+
+
+@pytest.fixture
+def first(sandbox: StagedSandbox) -> Iterator[Connection]:
+    """A connection, closed after the test."""
+    with connect(sandbox.address) as connection:
+        yield connection
+
+
+@pytest.fixture
+def second(sandbox: StagedSandbox) -> Iterator[Connection]:
+    """Another one."""
+    with connect(sandbox.address) as connection:
+        yield connection
+
+
+def value(connection: Connection, sql: str) -> str | None:
+    """Return the first value of the first row that *sql* gives."""
+    return connection.query(sql)[0][0]
+
+
+def test_time_stands_still(first: Connection, second: Connection) -> None:
+    """now() is the start of the shared transaction, in every transaction of every client; clock_timestamp() moves."""
+    began = value(first, "SELECT now()")
+    first.query("BEGIN")
+    again, clock = first.query("SELECT now(), clock_timestamp() > now()")[0]
+    first.query("COMMIT")
+
+    assert (began, clock) == (again, "t")
+    assert value(second, "SELECT now()") == began
+
+
+def test_sequences_do_not_go_back(sandbox: StagedSandbox, first: Connection) -> None:
+    """What a test has drawn from a sequence is not there for the next one."""
+    sandbox.push("outer")
+    first.query("CREATE SEQUENCE numbers")
+    sandbox.push("the first test")
+    assert value(first, "SELECT nextval('numbers')") == "1"
+    sandbox.pop()
+    sandbox.push("the second test")
+
+    assert value(first, "SELECT nextval('numbers')") == "2"
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("VACUUM items", "VACUUM cannot run inside a transaction block"),
+        ("CREATE INDEX CONCURRENTLY i ON items (name)", "cannot run inside a transaction block"),
+        ("CREATE DATABASE another", "cannot run inside a transaction block"),
+        ("CALL add_and_commit(9)", "invalid transaction termination"),
+        ("DO 'BEGIN COMMIT; END'", "invalid transaction termination"),
+        ("BEGIN; PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION is not available in this test"),
+    ],
+)
+def test_what_needs_to_be_outside_a_transaction_says_so(sandbox: StagedSandbox, statement: str, text: str) -> None:
+    """It fails with the server's error or the sandbox's, and the hint is the way out."""
+    client = Conversation(sandbox.address, "A", {})
+    *_, error, _ = map(show, client.do(Step("A", "Q", statement)))
+    client.close()
+
+    assert text in error
+    assert OWN_DATABASE in error.partition("H=")[2]
+
+
+def test_a_setting_inside_a_function_leaks(first: Connection, second: Connection) -> None:
+    """SET in a function outlives the transaction and reaches other clients; in the text of a statement it does not."""
+    first.query("CREATE FUNCTION slow() RETURNS void LANGUAGE plpgsql AS 'BEGIN SET LOCAL work_mem = ''3MB''; END'")
+    usual = value(second, "SHOW work_mem")
+    first.query("BEGIN; SET LOCAL work_mem = '2MB'; COMMIT")
+    assert value(second, "SHOW work_mem") == value(first, "SHOW work_mem") == usual
+
+    first.query("BEGIN; SELECT slow(); COMMIT")
+    assert value(second, "SHOW work_mem") == "3MB"
+
+
+def test_a_custom_setting_that_another_client_has_used_is_empty(first: Connection, second: Connection) -> None:
+    """It is an empty string, as on a connection that has had it before, where a new connection would have NULL."""
+    assert value(second, "SELECT current_setting('app.tenant', true)") is None
+    first.query("BEGIN; SET LOCAL app.tenant = 'one'; COMMIT")
+
+    assert value(second, "SELECT current_setting('app.tenant', true)") == ""
+
+
+@pytest.mark.parametrize(
+    ("notify", "is_heard"),
+    [
+        ("NOTIFY news, 'x'", True),
+        ("SELECT pg_notify('news', 'x')", True),
+        ("SELECT pg_notify('ne' || 'ws', 'x')", False),
+        ("SELECT tell()", False),
+        ("INSERT INTO told VALUES (1)", False),
+    ],
+)
+def test_a_notification_inside_a_function_is_not_heard(
+    sandbox: StagedSandbox, first: Connection, notify: str, *, is_heard: bool
+) -> None:
+    """One from a function, a trigger or with a computed channel reaches no listener; one in plain words does."""
+    first.query("CREATE TABLE told (id int)")
+    first.query("CREATE FUNCTION tell() RETURNS void LANGUAGE sql AS 'SELECT pg_notify(''news'', ''x'')'")
+    first.query("CREATE FUNCTION telling() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM tell(); RETURN NEW; END'")
+    first.query("CREATE TRIGGER t AFTER INSERT ON told FOR EACH ROW EXECUTE FUNCTION telling()")
+    listener = Conversation(sandbox.address, "A", {})
+    listener.send(wire.query("LISTEN news"))
+    first.query(notify)
+    listener.send(wire.query("SELECT 1"))
+
+    heard = [show(message) for message in listener.close()]
+    assert ("A news x" in heard) is is_heard
+
+
+def test_a_cursor_that_a_function_returns_stays_open(first: Connection, second: Connection) -> None:
+    """It outlives its client's transaction; one that the client has declared does not."""
+    first.query(
+        "CREATE FUNCTION opened() RETURNS refcursor LANGUAGE plpgsql AS"
+        " 'DECLARE c refcursor := ''of_function''; BEGIN OPEN c FOR SELECT 1; RETURN c; END'"
+    )
+    first.query("BEGIN; SELECT opened(); DECLARE of_client CURSOR FOR SELECT 1; COMMIT")
+
+    open_cursors = "SELECT name FROM pg_cursors WHERE name LIKE 'of_%'"
+    assert second.query(open_cursors) == [("of_function",)]
+
+
+def test_a_temporary_table_of_a_function_is_everybodys(sandbox: StagedSandbox, second: Connection) -> None:
+    """One that no statement of a client names as temporary is seen by others, and outlives its connection."""
+    with connect(sandbox.address) as gone:
+        gone.query("DO 'BEGIN CREATE TEMP TABLE shared AS SELECT 7 AS id; END'")
+
+    assert value(second, "SELECT id FROM shared") == "7"
+
+
+def test_lastval_speaks_of_whoever_drew_last(first: Connection, second: Connection) -> None:
+    """lastval() gives the number that another client has drawn, and currval() of a sequence that only it has used."""
+    first.query("CREATE SEQUENCE mine; CREATE SEQUENCE theirs START 100")
+    first.query("SELECT nextval('mine')")
+    second.query("SELECT nextval('theirs')")
+
+    assert first.query("SELECT lastval(), currval('theirs')") == [("100", "100")]
+    assert first.query("SELECT currval('mine')") == [("1",)]
+
+
+def test_unlock_all_releases_everybodys_advisory_locks(first: Connection, second: Connection) -> None:
+    """What asyncpg's pool sends releases another client's lock too; an unlock of one's own lock does not."""
+    first.query("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
+    second.query("SELECT pg_advisory_lock(3), pg_advisory_unlock(3)")
+    assert value(first, "SELECT pg_advisory_unlock(1)") == "t"
+
+    second.query("SELECT pg_advisory_unlock_all()")
+    assert value(first, "SELECT pg_advisory_unlock(2)") == "f"
+
+
+def test_the_transaction_has_one_number(first: Connection, second: Connection) -> None:
+    """pg_current_xact_id() is the same in all transactions of all clients."""
+    number = value(first, "SELECT pg_current_xact_id()")
+
+    assert value(second, "SELECT pg_current_xact_id()") == number
+
+
+def test_all_clients_are_one_session_to_the_server(first: Connection, second: Connection) -> None:
+    """They have one process id there, one row in pg_stat_activity, and see each other's cursors and statements."""
+    assert value(first, "SELECT pg_backend_pid()") == value(second, "SELECT pg_backend_pid()")
+    assert value(first, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == "1"
+    first.query("BEGIN; DECLARE of_first CURSOR FOR SELECT 1")
+    first.query("PREPARE of_first AS SELECT 1")
+
+    assert second.query("SELECT name FROM pg_cursors") == [("of_first",)]
+    assert str(value(second, "SELECT name FROM pg_prepared_statements")).endswith("of_first")
+    assert value(second, "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessShareLock'") == "t"
