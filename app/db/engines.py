@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import Pool
 
+    from app.db.drivers import DriverOptions
+
 __all__ = ["async_engine", "async_replica_engine", "dispose_engines", "existing", "sync_engine", "sync_replica_engine"]
 
 _AnyEngine = TypeVar("_AnyEngine", "Engine", "AsyncEngine")
@@ -147,7 +149,7 @@ def _needs(driver: str, package: str, *, engine: str) -> Iterator[None]:
         raise DriverMissing.named(engine, driver, package) from error
 
 
-def _driver_options(settings: Settings) -> Any:
+def _driver_options(settings: Settings) -> DriverOptions:
     from app.db.drivers import DriverOptions
 
     return DriverOptions(

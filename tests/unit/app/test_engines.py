@@ -7,7 +7,9 @@ import threading
 from unittest import mock
 
 import pytest
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -173,3 +175,21 @@ def test_a_forked_child_starts_with_empty_pools() -> None:
         assert engines.sync_engine() is engine
     finally:
         del engines._inherited[-2:]
+
+
+def test_a_forked_child_of_one_that_reads_from_its_primary() -> None:
+    """The read-only engines go on sharing the primary's pool, which is a new one."""
+    pairs: list[tuple[Engine | AsyncEngine, Engine | AsyncEngine]] = [
+        (engines.sync_engine(), engines.sync_replica_engine()),
+        (engines.async_engine(), engines.async_replica_engine()),
+    ]
+    before = [primary.pool for primary, _ in pairs]
+    count = len(engines._inherited)
+    try:
+        engines._forget_parent()
+
+        assert {id(pool) for pool in before} <= {id(pool) for pool in engines._inherited[count:]}
+        assert all(replica.pool is primary.pool for primary, replica in pairs)
+        assert not {id(primary.pool) for primary, _ in pairs} & {id(pool) for pool in before}
+    finally:
+        del engines._inherited[count:]
