@@ -374,6 +374,14 @@ class Lifecycle:
             return ""
         return self.keeping.keep(self.turn.test, self.turn.database)
 
+    def plans(self) -> str:
+        """Return the plans of the running test's slowest statements."""
+        if self.running is None or self.transcript is None:
+            return ""
+        from pytest_chatdify_db import explain
+
+        return explain.section(tuple(self.transcript.statements), self.redirect.address, self.options.mask)
+
     @property
     def psql(self) -> str:
         """The command that joins the running test's transaction, or opens its own database; empty if none runs."""

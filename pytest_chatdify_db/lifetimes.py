@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 START: Final = "_chatdify_db_started"
 TURN: Final = "_chatdify_db_turn"
 KEPT: Final = "chatdify-db: the database of this test"
+EXPLAIN: Final = "chatdify-db: EXPLAIN"
 
 _NOT_STARTED: Final = """\
 The tests' database was not running: this test, or code it called, was the first to import {modules}, while it ran.
@@ -86,13 +87,16 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     sections = []
     if report.failed and (kept := lifecycle.keep_database()):
         sections.append((KEPT, kept))
-    if lifecycle.transcript is not None and _shows_sql(report, lifecycle.options.sql):
+    if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
         text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))
             if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already
                 report.user_properties.append((sql_report.PROPERTY, text))
             sections.append((sql_report.TITLE, text))
+    if lifecycle.turn is not None and _is_shown(report, lifecycle.options.explain):
+        text = lifecycle.plans()
+        sections += [(EXPLAIN, text)] if text else []
     if lifecycle.watcher is not None and report.failed:
         sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]
     return sections or _want_of_database(lifecycle, report)
@@ -126,7 +130,7 @@ def _want_of_database(lifecycle: Lifecycle, report: pytest.TestReport) -> list[t
     return [("chatdify-db", _NOT_STARTED.format(modules=" or ".join(lifecycle.modules)))]
 
 
-def _shows_sql(report: pytest.TestReport, choice: str) -> bool:
+def _is_shown(report: pytest.TestReport, choice: str) -> bool:
     return choice != "off" and (report.failed or (choice == "all" and report.when == "call"))
 
 

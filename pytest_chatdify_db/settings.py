@@ -17,6 +17,7 @@ from pytest_chatdify_db.mistakes import OptionError
 
 Isolation = Literal["transaction", "database"]
 Severity = Literal["off", "warn", "error"]
+Shown = Literal["failed", "off", "all"]
 Source = Literal["command line", "environment", "ini", "default"]
 
 _SECRETS = ("password", "passwd", "secret", "token", "api_key", "authorization")
@@ -111,6 +112,12 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="NAMES",
     ),
     Setting("sql", "failed", "Which tests' reports show the SQL they ran", choices=("failed", "off", "all")),
+    Setting(
+        "explain",
+        "off",
+        "Which tests' reports show the plans of their slowest statements",
+        choices=("off", "failed", "all"),
+    ),
 )
 
 
@@ -131,6 +138,7 @@ class Options:
         n_plus_one: What lazy loads in a loop do.
         mask: Parts of the names of parameters whose values are not shown, in lower case.
         sql: Which reports show SQL.
+        explain: Which reports show the plans of the slowest statements.
         sources: By short name, where each value came from.
     """
 
@@ -145,7 +153,8 @@ class Options:
     leaks: Severity = "warn"
     n_plus_one: Severity = "off"
     mask: tuple[str, ...] = _SECRETS
-    sql: Literal["failed", "off", "all"] = "failed"
+    sql: Shown = "failed"
+    explain: Shown = "off"
     sources: Mapping[str, Source] = field(default_factory=lambda: MappingProxyType({}))
 
     def source(self, name: str) -> Source:
@@ -188,7 +197,8 @@ def resolve(cli: Mapping[str, str | None], environ: Mapping[str, str], ini: Mapp
         leaks=cast("Severity", chosen["leaks"]),
         n_plus_one=cast("Severity", chosen["n_plus_one"]),
         mask=split_paths(chosen["mask"].lower()),
-        sql=cast('Literal["failed", "off", "all"]', chosen["sql"]),
+        sql=cast("Shown", chosen["sql"]),
+        explain=cast("Shown", chosen["explain"]),
         sources=MappingProxyType(sources),
     )
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 #: How the sessions of the fixtures are called; they are the test's own, not the application's.
 OWN_SESSIONS: Final = ("session", "sync_session")
@@ -143,16 +143,37 @@ def shown_parameters(statement: Statement, masked: Sequence[str]) -> str:
         statement: The statement.
         masked: Parts of names, in lower case: a parameter whose name has one of them is shown as ``***``.
     """
-    given, more = statement.parameters, ""
-    # Many rows in one INSERT are sent as one flat set.
-    if statement.is_many and isinstance(given, Sequence) and given and isinstance(given[0], (Mapping, tuple, list)):
-        more = f" and {len(given) - 1} more" if len(given) > 1 else ""
-        given = given[0]
-    named = _named(given, statement.names)
+    given: Any = statement.parameters
+    more = f" and {len(given) - 1} more" if _is_of_many(statement) and len(given) > 1 else ""
+    named = named_parameters(statement)
     shown = [f"{name}={_value(name, value, masked)}" for name, value in named[:_MOST_VALUES]]
     if len(named) > _MOST_VALUES:
         shown.append(f"... {len(named) - _MOST_VALUES} more")
     return ", ".join(shown) + more
+
+
+def named_parameters(statement: Statement) -> list[tuple[str, object]]:
+    """Return the statement's parameters with their names, of many sets the first."""
+    return _named(first_parameters(statement), statement.names)
+
+
+def first_parameters(statement: Statement) -> object:
+    """Return the statement's parameters, of many sets the first."""
+    given: Any = statement.parameters
+    return given[0] if _is_of_many(statement) else given
+
+
+def is_masked(name: str, masked: Sequence[str]) -> bool:
+    """Return whether the value of a parameter called *name* is not shown."""
+    return any(part in name.lower() for part in masked)
+
+
+def _is_of_many(statement: Statement) -> bool:
+    """Return whether its parameters are several sets; many rows in one INSERT are sent as one flat set."""
+    given = statement.parameters
+    if not statement.is_many or not isinstance(given, Sequence) or not given:
+        return False
+    return isinstance(given[0], (Mapping, tuple, list))
 
 
 def _named(given: object, names: Sequence[str] | None) -> list[tuple[str, object]]:
@@ -166,7 +187,7 @@ def _named(given: object, names: Sequence[str] | None) -> list[tuple[str, object
 
 
 def _value(name: str, value: object, masked: Sequence[str]) -> str:
-    if any(part in name.lower() for part in masked):
+    if is_masked(name, masked):
         return "***"
     text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."

@@ -39,7 +39,17 @@ _PLUGIN: Final = {
     "schema": (f"{_P}.schema", f"{_P}.alembic_program"),
     "transcript": tuple(
         f"{_P}.{name}"
-        for name in ("statements", "actors", "asgi", "callers", "transcript", "sql_report", "waiting", "watcher")
+        for name in (
+            "statements",
+            "actors",
+            "asgi",
+            "callers",
+            "transcript",
+            "sql_report",
+            "explain",
+            "waiting",
+            "watcher",
+        )
     ),
     "course of a run": tuple(
         f"{_P}.{name}"
