@@ -49,10 +49,16 @@ def main(config: pytest.Config) -> int | None:
     try:
         examination = Examination(state.of(config).lifecycle)
         for line in examination.lines():
-            config.get_terminal_writer().line(line)
+            config.get_terminal_writer().line(line, **_colour(line))
     finally:
         config._ensure_unconfigure()
     return examination.failures
+
+
+def _colour(line: str) -> dict[str, bool]:
+    if line == "result: works":
+        return {"green": True}
+    return {"red": True} if line == "  failed:" or line.startswith("result:") else {}
 
 
 @dataclass(slots=True)

@@ -85,7 +85,9 @@ class Keeping:
         if not self._kept:
             return ""
         number = "1 database" if len(self._kept) == 1 else f"{len(self._kept)} databases"
-        return f"chatdify-db: {number} of failed tests kept; {self._end}"
+        # The workers' lines are put together, and two that are equal would be one.
+        whose = "" if self._worker == "main" else f" ({self._worker})"
+        return f"chatdify-db: {number} of failed tests kept{whose}; {self._end}"
 
     @property
     def _end(self) -> str:

@@ -134,6 +134,7 @@ class Lifecycle:
         self._begun: ServerStart | None = None
         self._sequences: Baseline | None = None
         self._left_open: set[str] = set()
+        self._speaks = False
         self._resources = ExitStack()
 
     @property
@@ -158,6 +159,13 @@ class Lifecycle:
             if self._run.is_owner:
                 self._resources.callback(_drop_databases, self._run)
         return self._run
+
+    def speak_for_all(self, text: str) -> None:
+        """Show *text* on the terminal, if this is the first process of the run to have something to say there."""
+        with suppress(OSError):
+            self._speaks = self._speaks or self.run.claim("voice")
+        if self._speaks:
+            self.say(text)
 
     def start_server(self, progress: ProgressCallback, choice: str | None = None) -> Server:
         """Start, or attach to, the server of the run.

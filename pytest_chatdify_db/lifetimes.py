@@ -18,7 +18,7 @@ from pytest_chatdify_db import guards, items, sql_report, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
-from pytest_chatdify_db.reporting import Progress, summary
+from pytest_chatdify_db.reporting import Progress, coloured, summary
 from pytest_chatdify_db.scopes import Frame
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
             item.user_properties.append((sql_report.PROPERTY, text))
             if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already
                 report.user_properties.append((sql_report.PROPERTY, text))
-            sections.append((sql_report.TITLE, text))
+            sections.append((sql_report.TITLE, coloured(item.config, text)))
     if lifecycle.turn is not None and _is_shown(report, lifecycle.options.explain):
         text = lifecycle.plans()
         sections += [(EXPLAIN, text)] if text else []
@@ -197,7 +197,7 @@ def start(request: pytest.FixtureRequest) -> Running:
     now = state.of(request.config)
     modules = [name for name in now.telling_modules if name in sys.modules]
     try:
-        with Progress(request.config) as progress:
+        with Progress(request.config, now.lifecycle.speak_for_all) as progress:
             running = _start(request, progress)
     except ChatdifyDBError as error:
         now.first_failure = _short(error, now.item)

@@ -1,6 +1,7 @@
 """What the plugin says on the terminal: pure functions return the lines, and one context manager shows slow progress.
 
-With ``-q`` nothing is said. A start that takes less than half a second is not worth a line.
+With ``-q`` nothing is said. A start that takes less than half a second is not worth a line. Colours are pytest's, where
+it has them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,19 @@ def value_of(options: Options, name: str) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def coloured(config: pytest.Config, text: str) -> str:
+    """Return *text*, the SQL section, with what failed in red and hints in yellow, if this terminal has colours."""
+    writer = config.get_terminal_writer()
+    if not writer.hasmarkup:
+        return text
+    lines, colours = text.splitlines(), {"!": "red", "    -> ": "red", "hint:": "yellow", "      ": "yellow"}
+    for position, line in enumerate(lines):
+        colour = next((colour for begin, colour in colours.items() if line.startswith(begin)), None)
+        if colour is not None:
+            lines[position] = writer.markup(line, **{colour: True})
+    return "\n".join(lines)
+
+
 def aside(config: pytest.Config) -> Callable[[str], None]:
     """Return what shows a text on the terminal while a test runs, from any thread; with ``-q`` nothing is shown.
 
@@ -102,11 +116,13 @@ class Progress:
     """Tells the terminal what is going on once it has taken half a second; called with each new step.
 
     Args:
-        config: The run's configuration. Nothing is shown in an xdist worker or with ``-q``.
+        config: The run's configuration. Nothing is shown with ``-q``.
+        speaks: In a process without a terminal of its own, a worker of xdist, shows a text on that of the run.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, speaks: Callable[[str], None] = lambda _: None) -> None:
         self._config = config
+        self._speaks = speaks
         self._lock = threading.Lock()
         self._step = ""
         self._is_late = False
@@ -126,7 +142,7 @@ class Progress:
             capture = self._config.pluginmanager.getplugin("capturemanager")
             if capture is not None:
                 self._resources.enter_context(capture.global_and_fixture_disabled())
-            self._timer.start()
+        self._timer.start()
         return self
 
     def __exit__(
@@ -144,14 +160,19 @@ class Progress:
             self._show()
 
     def _show(self) -> None:
+        text, self._step = f"chatdify-db: {self._step} ..." if self._step else "", ""
+        if not text:
+            return
         reporter = self._reporter()
-        if reporter is not None and self._step:
+        if reporter is not None:
             reporter.ensure_newline()
-            reporter.write_line(f"chatdify-db: {self._step} ...")
-            self._step = ""
+            reporter.write_line(text)
+        else:
+            self._speaks(text)
 
     def _reporter(self) -> pytest.TerminalReporter | None:
-        if self._config.get_verbosity() < 0:
+        # A worker of xdist has one too, which nobody reads.
+        if self._config.get_verbosity() < 0 or hasattr(self._config, "workerinput"):
             return None
         reporter: pytest.TerminalReporter | None = self._config.pluginmanager.getplugin("terminalreporter")
         return reporter

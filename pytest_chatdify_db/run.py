@@ -103,6 +103,14 @@ class Run:
         finally:
             os.close(descriptor)
 
+    def claim(self, name: str) -> bool:
+        """Return whether this is the first call for *name* in any process of the run."""
+        try:
+            (self.directory / name).touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
     def write(self, name: str, text: str) -> Path:
         """Write the file *name* of the run, for its user's eyes only; a reader sees all of it or none."""
         path, draft = self.directory / name, self.directory / f"{name}.{os.getpid()}"

@@ -55,6 +55,55 @@ def test_quiet(project: Project) -> None:
     assert "chatdify" not in result.stdout.str()
 
 
+_IMPATIENT = "from pytest_chatdify_db import reporting\nreporting._PATIENCE = 0"
+
+
+def test_slow_start(project: Project) -> None:
+    """A start that takes its time says what it is at; with ``-q`` it does not."""
+    project.write("conftest.py", _IMPATIENT)
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    loud, quiet = project.run(), project.run("-q")
+
+    loud.stdout.fnmatch_lines(["chatdify-db: starting PostgreSQL*..."])
+    quiet.stdout.no_fnmatch_line("*chatdify-db*")
+    quiet.stderr.no_fnmatch_line("*chatdify-db*")
+
+
+def test_slow_start_of_workers(project: Project) -> None:
+    """With xdist one of the workers says it, and the others are silent; with ``-q`` all are."""
+    project.write("conftest.py", _IMPATIENT)
+    project.write("test_it.py", "def test_one(chatdify_db): ...\ndef test_two(chatdify_db): ...")
+
+    loud = project.run("-n2", plugins="xdist.plugin")
+    quiet = project.run("-n2", "-q", plugins="xdist.plugin")
+
+    loud.assert_outcomes(passed=2)
+    assert loud.stderr.str().count("chatdify-db: starting PostgreSQL ...") == 1
+    assert "chatdify-db" not in quiet.stdout.str() + quiet.stderr.str()
+
+
+def test_colours(project: Project) -> None:
+    """What failed is red and a hint yellow where pytest uses colours, and plain text where it does not."""
+    project.write(
+        "test_it.py",
+        """
+        from sqlalchemy import text
+
+        def test_it(sync_session):
+            sync_session.execute(text("SELECT * FROM nothing"))
+        """,
+    )
+
+    colourful, plain = project.run("--color=yes").stdout, project.run("--color=no").stdout
+
+    assert "\x1b[31m! sync_session (psycopg2)" in colourful.str()
+    assert "\x1b[31m    -> UndefinedTable" in colourful.str()
+    assert "\x1b[33mhint: nothing has created" in colourful.str()
+    assert "\x1b" not in plain.str()
+    plain.fnmatch_lines(["! sync_session (psycopg2) *"])
+
+
 def test_seams(project: Project) -> None:
     """A project may override the metadata and the seed; the seed's rows are there for every test, and none twice."""
     project.write_models()

@@ -128,6 +128,14 @@ def test_written_files_are_private_and_whole(run: Run) -> None:
     assert sorted(file.name for file in run.directory.iterdir()) == ["lease", "owner", "secret"]
 
 
+def test_a_claim_is_for_one(run: Run) -> None:
+    """The first process that claims something has it, and no other one, nor the same one again."""
+    assert run.claim("voice")
+    assert not run.claim("voice")
+    assert not Run.attach(run.directory).claim("voice")
+    assert run.claim("another")
+
+
 def test_a_lock_excludes_other_processes(run: Run) -> None:
     """While one process holds a lock, another waits for it; another lock is free."""
     code = (
