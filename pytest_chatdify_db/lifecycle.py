@@ -301,9 +301,9 @@ class Lifecycle:
         from pytest_chatdify_db.watcher import Watcher
 
         self.transcript = Transcript(self.root)
-        self.transcript.install()
         if self.options.dirty_reads == "error":
             self.transcript.claim = sandbox.own  # the sandbox itself has to tell the test's sessions from others
+        self.transcript.install()
         self._resources.callback(self.transcript.close)
         self.watcher = Watcher(sandbox, self.transcript, self.say)
         self._resources.callback(self.watcher.close)

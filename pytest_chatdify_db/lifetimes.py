@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.sandbox.handle import FrameReport
 
 START: Final = "_chatdify_db_started"
-TURN: Final = "_chatdify_db_turn"
 KEPT: Final = "chatdify-db: the database of this test"
 EXPLAIN: Final = "chatdify-db: EXPLAIN"
 
@@ -57,28 +56,30 @@ def begin(item: pytest.Item) -> None:
         fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
 
 
+def need(request: pytest.FixtureRequest) -> None:
+    """Start the database for a fixture that the test asks for while it runs, so that nobody knew of it before."""
+    if state.of(request.config).lifecycle.running is None:
+        request.getfixturevalue(START)
+        open_turn(request.node)
+
+
 def open_turn(item: pytest.Item) -> None:
-    """Begin the turn of *item*, if the database was started and its turn has not begun."""
+    """Begin the turn of *item*, if the database was started and its turn has not begun.
+
+    It ends after the tear-down of whatever is set up from now on, since finalizers run last first.
+    """
     now = state.of(item.config)
     if now.lifecycle.running is not None and now.lifecycle.turn is None:
+        item.addfinalizer(lambda: _close_turn(now, item))
         with reported(), _final(now, item):
             now.lifecycle.open_turn(item.nodeid, items.mark_of(item))
 
 
-def close_turn(item: pytest.Item) -> None:
-    """End the turn of *item*, if it has begun."""
-    now = state.of(item.config)
+def _close_turn(now: state.State, item: pytest.Item) -> None:
     with reported(), _final(now, item):
         noticed = now.lifecycle.close_turn()
     for finding in noticed:
         guards.tell(item, finding)
-
-
-def open_turn_without_fixtures(item: pytest.Item) -> None:
-    """Begin the turn of an item that has no fixtures, and so no fixture of this plugin that does it."""
-    open_turn(item)
-    if not hasattr(item, "fixturenames"):
-        item.addfinalizer(lambda: close_turn(item))
 
 
 def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
@@ -142,8 +143,8 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
         return (yield)
     if fixturedef.scope == "function":
         # Whichever plugin's fixture comes first: the turn begins before it, and so ends after it.
-        if lifecycle.turn is None and fixturedef.argname != TURN:
-            request.getfixturevalue(TURN)
+        if lifecycle.turn is None:
+            open_turn(request.node)
         return (yield)
     if lifecycle.turn is not None and lifecycle.turn.database is not None:
         # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.

@@ -20,9 +20,6 @@ from pytest_chatdify_db.fixtures.database import (
     _chatdify_db_started as _chatdify_db_started,
 )
 from pytest_chatdify_db.fixtures.database import (
-    _chatdify_db_turn as _chatdify_db_turn,
-)
-from pytest_chatdify_db.fixtures.database import (
     chatdify_db as chatdify_db,
 )
 from pytest_chatdify_db.fixtures.database import (
@@ -117,8 +114,8 @@ def pytest_fixture_setup(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Begin the turn of an item that has no fixtures; watch its lazy loads if they matter."""
-    lifetimes.open_turn_without_fixtures(item)
+    """Begin the turn of an item that has no fixtures of its own; watch its lazy loads if they matter."""
+    lifetimes.open_turn(item)
     return (yield from guards.watch_loops(item))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: How many statements of a test are kept: more than any report shows.
 _LONGEST: Final = 1_000
 _ACTOR: Final = "chatdify_db_actor"
+_CLAIMED: Final = "chatdify_db_claimed"
 _CLIENT: Final = "chatdify_db_client"
 _RUNNING: Final = "_chatdify_db_running"
 _WRAPPED: Final = re.compile(r"<class '(?:\w+\.)*(\w+)'>: (.*)")
@@ -85,6 +86,7 @@ class Transcript:
     def install(self) -> None:
         """Begin to listen."""
         from sqlalchemy.engine import Engine
+        from sqlalchemy.orm import Session
 
         for name, note in (
             ("before_cursor_execute", self._before),
@@ -94,6 +96,9 @@ class Transcript:
             ("rollback", lambda connection: self._ended(connection, "ROLLBACK")),
         ):
             self._listen(Engine, name, note)
+        self._listen(Session, "after_begin", self._began)
+        if self.claim is not None:
+            self._listen(Session, "after_transaction_end", self._release)
         asgi.name_requests(self.actors, self._undo)
 
     def close(self) -> None:
@@ -127,36 +132,10 @@ class Transcript:
                 # By identity: two empty lists are equal.
                 self._taps = [each for each in self._taps if each is not tap]
 
-    @contextmanager
-    def owned(self, session: Session, name: str) -> Iterator[None]:
+    @staticmethod
+    def own(session: Session, name: str) -> None:
         """Have what *session* executes be on behalf of *name*."""
-        from sqlalchemy import event
-
-        claimed: set[int] = set()
-
-        def mark(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-            connection.execution_options(**{_ACTOR: name})
-            client = _client(connection) if self.claim is not None else None
-            if self.claim is not None and client is not None and client not in claimed:
-                self.claim(client, is_own=True)
-                claimed.add(client)
-
-        def release() -> None:
-            while self.claim is not None and claimed:
-                self.claim(claimed.pop(), is_own=False)
-
-        def end(_session: Session, transaction: SessionTransaction) -> None:
-            if transaction.parent is None:
-                release()
-
-        event.listen(session, "after_begin", mark)
-        event.listen(session, "after_transaction_end", end)
-        try:
-            yield
-        finally:
-            event.remove(session, "after_begin", mark)
-            event.remove(session, "after_transaction_end", end)
-            release()
+        session.info[_ACTOR] = name
 
     def last(self, client: int, sql: str) -> Statement | None:
         """Return the last statement with the text *sql* of the connection *client*."""
@@ -198,6 +177,22 @@ class Transcript:
 
         event.listen(target, name, note)
         self._undo.callback(event.remove, target, name, note)
+
+    def _began(self, session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        name = session.info.get(_ACTOR)
+        if name is None:
+            return
+        connection.execution_options(**{_ACTOR: name})
+        client = _client(connection) if self.claim is not None else None
+        claimed = session.info.setdefault(_CLAIMED, set())
+        if self.claim is not None and client is not None and client not in claimed:
+            self.claim(client, is_own=True)
+            claimed.add(client)
+
+    def _release(self, session: Session, transaction: SessionTransaction) -> None:
+        claimed = session.info.get(_CLAIMED)
+        while self.claim is not None and claimed and transaction.parent is None:
+            self.claim(claimed.pop(), is_own=False)
 
     def _before(
         self,
