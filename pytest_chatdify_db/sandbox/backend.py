@@ -7,7 +7,7 @@ two exchanges.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final, TypeVar
@@ -59,15 +59,38 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 @dataclass(slots=True)
+class Streamed:
+    """A request that may be larger than memory.
+
+    Args:
+        head: Its beginning.
+        parts: What follows.
+        tail: Its end.
+    """
+
+    head: bytes
+    parts: Iterator[bytes]
+    tail: bytes
+
+
+Request = bytes | bytearray | Streamed
+
+
+@dataclass(slots=True)
 class Exchange:
     """Bytes for the server, and one reply for each ReadyForQuery they will bring."""
 
     data: bytearray = field(default_factory=bytearray)
     replies: list[Reply] = field(default_factory=list)
+    streams: list[tuple[bytearray, Iterator[bytes]]] = field(default_factory=list)  # and what goes before each
 
-    def ask(self, data: bytes | bytearray, reply: AnyReply) -> AnyReply:
+    def ask(self, data: Request, reply: AnyReply) -> AnyReply:
         """Add a request."""
-        self.data += data
+        if isinstance(data, Streamed):
+            self.streams.append((self.data + data.head, data.parts))
+            self.data = bytearray(data.tail)
+        else:
+            self.data += data
         self.replies.append(reply)
         return reply
 
@@ -82,6 +105,7 @@ class Backend:
         out: Bytes to be sent.
         status: The last transaction status: idle ``I``, in a transaction ``T``, in a failed one ``E``.
         fatal: The message it ended with, if it did.
+        make_room: Called when more is to come than fits into ``out``.
     """
 
     parameters: dict[str, str]
@@ -89,6 +113,7 @@ class Backend:
     out: bytearray = field(default_factory=bytearray)
     status: str = "I"
     fatal: bytes | None = None
+    make_room: Callable[[], None] = lambda: None
     _buffer: bytearray = field(default_factory=bytearray)
     _waiting: deque[Reply] = field(default_factory=deque)
 
@@ -109,6 +134,11 @@ class Backend:
 
     def send(self, exchange: Exchange) -> None:
         """Queue *exchange*."""
+        for head, parts in exchange.streams:
+            self.out += head
+            for part in parts:
+                self.out += part
+                self.make_room()
         self.out += exchange.data
         self._waiting.extend(exchange.replies)
 

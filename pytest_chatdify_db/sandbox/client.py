@@ -7,11 +7,11 @@ served as a whole or not at all. So a client that is slow, or that waits for ano
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, Self
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
@@ -51,6 +51,44 @@ class Message(NamedTuple):
     def encoded(self) -> bytes:
         """The message as it is sent."""
         return wire.message(bytes((self.kind,)), self.body)
+
+
+class Store(Protocol):
+    """Where the data of a COPY is kept until there is all of it; it may be more than fits into memory."""
+
+    def put(self, data: bytes) -> None:
+        """Add *data* at the end; raises OSError if there is no room."""
+
+    def take(self) -> Iterator[bytes]:
+        """Yield all of it in parts of bounded length, once."""
+
+
+class Memory:
+    """The store of a client that has no other."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def put(self, data: bytes) -> None:
+        """Add *data* at the end."""
+        self._parts.append(data)
+
+    def take(self) -> Iterator[bytes]:
+        """Yield all of it."""
+        yield from self._parts
+
+
+class Stored(Message):
+    """Many CopyData messages, kept aside as they came."""
+
+    store: Store
+
+    @classmethod
+    def in_(cls, store: Store) -> Self:
+        """Return a message that stands for what is put into *store*."""
+        message = cls(COPY_DATA, b"")
+        message.store = store
+        return message
 
 
 @dataclass(eq=False, slots=True)
@@ -177,6 +215,7 @@ class Client:
     mid_pipeline: bool = False  # something was executed since the last Sync
     last_sql: bytes | str = ""
     writing_cursors: set[str] = field(default_factory=set)
+    new_store: Callable[[], Store] = Memory
     explanation: str = ""  # of a cancellation, if it was not the client's own
     is_told_of_end: bool = False  # the server's own last words have gone to it
     _buffer: bytearray = field(default_factory=bytearray)
@@ -253,6 +292,7 @@ class Client:
 
         Raises:
             ProtocolViolation: They are no messages of a client.
+            OSError: There is no room for the data of a COPY.
         """
         buffer = self._buffer
         position, end_of_data = 0, len(buffer)
@@ -275,6 +315,18 @@ class Client:
             position = end
         if position:
             del buffer[:position]
+        if self._unit and self._unit[-1].kind == COPY_DATA:
+            self._keep_aside()
+
+    def _keep_aside(self) -> None:
+        """Keep the data of a COPY that has more to come outside of memory."""
+        unit = self._unit
+        if not isinstance(unit[0], Stored):
+            unit.insert(0, Stored.in_(self.new_store()))
+        stored = unit[0]
+        assert isinstance(stored, Stored)
+        stored.store.put(b"".join(message.encoded for message in unit[1:] if message.kind == COPY_DATA))
+        unit[1:] = [message for message in unit[1:] if message.kind != COPY_DATA]
 
     # -- Out
 

@@ -1,13 +1,16 @@
 """COPY FROM STDIN without holding the server while the data is made (54.2.6).
 
 The rule: the statement is begun to learn what the server says to it, taken back, and run again once all data is there.
-So whoever produces the data may use another connection meanwhile.
+So whoever produces the data may use another connection meanwhile. Data that comes in more than one piece is on disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message
+from pytest_chatdify_db.sandbox.backend import Streamed
+from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message, Stored
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 
@@ -35,12 +38,8 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
 def finish(session: SharedSession, client: Client, copying: Copying, data: list[Message]) -> Work:
     """Run the COPY with its *data*, of which the last message is CopyDone or CopyFail."""
     client.copying = None
-    request = bytearray(copying.request)
-    for message in data:
-        if message.kind == COPY_DATA or message is data[-1]:
-            request += message.encoded
-    if copying.is_extended:
-        request += wire.SYNC
+    tail = data[-1].encoded + (wire.SYNC if copying.is_extended else b"")
+    request = Streamed(copying.request, _parts(data[:-1]), tail)
     is_last = not copying.is_extended and not copying.following and not client.mid_pipeline
     relay = Relay(client, text=copying.text, again=True, holds_tag=is_last and session.may_fail_at_commit(client))
     done = yield from session.ask(client, request, relay, [copying.statement])
@@ -50,3 +49,12 @@ def finish(session: SharedSession, client: Client, copying: Copying, data: list[
     if not done and copying.is_extended:
         client.skips = True
     return done
+
+
+def _parts(data: Sequence[Message]) -> Iterator[bytes]:
+    """Yield the CopyData among what a client has sent; anything else is of no meaning there."""
+    for message in data:
+        if isinstance(message, Stored):
+            yield from message.store.take()
+        elif message.kind == COPY_DATA:
+            yield message.encoded

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import leftovers, parameters, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
-from pytest_chatdify_db.sandbox.client import Client, Stage
+from pytest_chatdify_db.sandbox.client import Client, Stage, Store
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
@@ -41,6 +41,9 @@ class Outside(Protocol):
 
     def random(self, length: int) -> bytes:
         """Return random bytes."""
+
+    def new_store(self) -> Store:
+        """Return a place for the data of a COPY."""
 
 
 class Unavailable(Exception):
@@ -91,7 +94,7 @@ class Core:
     def connected(self) -> Client:
         """Take a new connection."""
         self._last_number += 1
-        return Client(self._last_number, self.outside.random(4))
+        return Client(self._last_number, self.outside.random(4), new_store=self.outside.new_store)
 
     def received(self, client: Client, data: bytes) -> None:
         """Take bytes of a client."""
@@ -105,6 +108,8 @@ class Core:
                 client.cut()
         except wire.ProtocolViolation as problem:
             self._refuse(client, "08P01", str(problem))
+        except OSError as problem:
+            self._refuse(client, "53100", f"the data of COPY cannot be kept until there is all of it: {problem}")
         self._enqueue(client)
 
     def closed(self, client: Client) -> None:

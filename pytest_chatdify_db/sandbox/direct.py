@@ -22,6 +22,7 @@ from pytest_chatdify_db.sandbox.client import (
     Client,
     Message,
     Prepared,
+    Stored,
 )
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.sql import Statement
@@ -51,6 +52,7 @@ class DirectSession:
 
     Attributes:
         out: Bytes for the server.
+        make_room: Called when more is to come than fits into ``out``.
         status: The transaction status it reported last.
         changed: Whether the client has, or may have, changed the database. Sequences count.
         has_timeouts: Whether the client has, or may have, set a timeout that ends its statements or transactions.
@@ -59,6 +61,7 @@ class DirectSession:
     def __init__(self, client: Client, reported: Mapping[str, str], may_write: Callable[[Statement], bool]) -> None:
         self.client = client
         self.out = bytearray()
+        self.make_room: Callable[[], None] = lambda: None
         self.status = "I"
         self.changed = False
         self.has_timeouts = any(name.endswith("_timeout") for name in client.parameters.effective)
@@ -81,7 +84,12 @@ class DirectSession:
     def take(self, unit: list[Message]) -> None:
         """Pass a unit on."""
         for message in unit:
-            self.out += self._translated(message)
+            if isinstance(message, Stored):
+                for part in message.store.take():
+                    self.out += part
+                    self.make_room()
+            else:
+                self.out += self._translated(message)
 
     def _translated(self, message: Message) -> bytes:
         kind, body = message

@@ -213,6 +213,10 @@ class Host:
             self._put_aside(peer)
         self._look_for(peer)
 
+    def _make_room(self, peer: Peer) -> None:
+        if len(peer.out) > _MOST_IN_MEMORY:
+            self._put_aside(peer)
+
     def _put_aside(self, peer: Peer) -> None:
         try:
             peer.spool.put(peer.out)
@@ -284,6 +288,7 @@ class Host:
         sock, unread, _, _ = self._backend
         peer = Peer(sock, self._core.backend.out, self._heard, self._server_ended)
         self._watch(peer)
+        self._core.backend.make_room = lambda: self._make_room(peer)
         if unread:
             self._core.heard(unread)
         return peer
@@ -337,6 +342,10 @@ class Host:
         with contextlib.suppress(ConnectError):
             cancel(address, pid, key)
 
+    def new_store(self) -> Spool:
+        """Return a place for the data of a COPY."""
+        return Spool()
+
     def open_direct(self, client: Client) -> DirectSession:
         """Open a session of the client's own on the test's database."""
         address = self._own_database
@@ -353,6 +362,7 @@ class Host:
             direct.receive,
             lambda: self._direct_ended(client),
         )
+        direct.make_room = lambda: self._make_room(peer)
         self._own[client.number] = Own(peer, address, connection.pid, connection.key)
         self._watch(peer)
         return direct

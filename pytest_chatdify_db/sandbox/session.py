@@ -21,7 +21,7 @@ from pytest_chatdify_db.sandbox import (
     signals,
     temporary,
 )
-from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
+from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply, Request
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
@@ -85,7 +85,7 @@ class SharedSession:
     def ask(
         self,
         client: Client,
-        request: bytes | bytearray,
+        request: Request,
         reply: Reply,
         statements: Sequence[Statement] = (),
         changes: Sequence[Change] = (),

@@ -1,4 +1,4 @@
-"""What a client has not read yet, in a file: a result may be larger than memory, and the server's session must go on.
+"""What a client has not read yet, or the server not got, in a file: a result or a COPY may be larger than memory.
 
 A queue of bytes, written at its end and read from its beginning. The file has no name, so nothing of it is ever left.
 """
@@ -6,7 +6,11 @@ A queue of bytes, written at its end and read from its beginning. The file has n
 from __future__ import annotations
 
 import tempfile
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, Final
+
+#: Bytes that are read at once.
+_PART: Final = 1 << 20
 
 
 class Spool:
@@ -49,6 +53,13 @@ class Spool:
         self._first += count
         if self._first == self._last:
             self.clear()
+
+    def take(self) -> Iterator[bytes]:
+        """Yield all of it in parts, and remove it."""
+        while self:
+            part = self.head(_PART)
+            self.drop(len(part))
+            yield part
 
     def clear(self) -> None:
         """Remove everything."""

@@ -104,6 +104,32 @@ def test_a_slow_client_holds_nobody_up(sandbox: StagedSandbox) -> None:
     assert memory_of(process) - before < 60 * _MB
 
 
+@pytest.mark.parametrize("has_own_database", [False, True])
+def test_a_big_copy_is_not_kept_in_memory(server: Stage, sandbox: StagedSandbox, *, has_own_database: bool) -> None:
+    """Data of a COPY that is larger than the sandbox may grow arrives, in the test's own database too."""
+    row = wire.message(b"d", b"x" * 65_535 + b"\n")
+    process = sandbox.handle._process.pid
+    with ExitStack() as stack:
+        if has_own_database:
+            sandbox.handle.use_database(stack.enter_context(server.clone()))
+        before = memory_of(process)
+        with connect_plainly(sandbox.address) as client:
+            client.query("CREATE TABLE big (t text)")
+            with client.detach() as sock:
+                sock.sendall(wire.query("COPY big FROM STDIN"))
+                for _ in range(1_500):
+                    sock.sendall(row)
+                sock.sendall(wire.COPY_DONE + wire.query("SELECT sum(length(t)) FROM big"))
+                answer = b""
+                while answer.count(wire.READY["I"]) < 2:
+                    answer += sock.recv(_MB)
+        assert b"COPY 1500\0" in answer
+        assert str(1_500 * 65_535).encode() in answer
+        assert memory_of(process) - before < 50 * _MB
+        if has_own_database:
+            sandbox.handle.use_database(None)
+
+
 def test_a_client_that_closes_its_side_is_answered(sandbox: StagedSandbox) -> None:
     """What was sent before a client closed its sending side is done and answered, as the server does."""
     with raw(sandbox) as sock:
@@ -254,4 +280,8 @@ def test_spool() -> None:
 
     spool.drop(3)
     assert (len(spool), spool.head(100)) == (0, b"")
+    assert not spool
+
+    spool.put(b"x" * 1_500_000)
+    assert [len(part) for part in spool.take()] == [1 << 20, 1_500_000 - (1 << 20)]
     assert not spool

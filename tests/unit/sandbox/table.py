@@ -6,14 +6,14 @@ get to hear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.catalog import Catalog
-from pytest_chatdify_db.sandbox.client import Client, Stage
+from pytest_chatdify_db.sandbox.client import Client, Memory, Stage, Store
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.lexer import split
@@ -157,6 +157,7 @@ class Outside:
         cancelled: The clients whose statements the server was asked to cancel.
         direct: The sessions of clients' own that are open.
         refusal: Why none can be had; empty if it can.
+        stores: Makes the stores for the data of COPY; None for such as are in memory.
     """
 
     def __init__(self, random: Random) -> None:
@@ -164,6 +165,7 @@ class Outside:
         self.cancelled: list[Client] = []
         self.direct: dict[int, DirectSession] = {}
         self.refusal = ""
+        self.stores: Callable[[], Store] | None = None
 
     def open_direct(self, client: Client) -> DirectSession:
         """Open a session, to which nobody answers by itself."""
@@ -183,6 +185,10 @@ class Outside:
     def random(self, length: int) -> bytes:
         """Return random bytes."""
         return self._random.randbytes(length)
+
+    def new_store(self) -> Store:
+        """Return a place for the data of a COPY, in which there is room while nothing else is said."""
+        return self.stores() if self.stores is not None else Memory()
 
 
 class Table:
