@@ -18,8 +18,8 @@ from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.findings import findings
 from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
 from pytest_chatdify_db.sandbox import refusals
-from pytest_chatdify_db.sandbox.dirty import DirtyRead
 from pytest_chatdify_db.sandbox.handle import FrameReport
+from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.settings import SETTINGS, Options
 from tests import documents
 
