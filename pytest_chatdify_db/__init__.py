@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         StrayWriteWarning,
     )
     from pytest_chatdify_db.fixtures.celery import CeleryEager
-    from pytest_chatdify_db.fixtures.concurrency import Concurrency
+    from pytest_chatdify_db.fixtures.concurrency import Concurrency, Listener, Notification, Outcome
     from pytest_chatdify_db.fixtures.database import Database
     from pytest_chatdify_db.fixtures.fastapi import OverrideDependencies
     from pytest_chatdify_db.fixtures.live_server import LiveServer, RunningServer
@@ -44,8 +44,11 @@ __all__ = [
     "Database",
     "DirtyReadWarning",
     "LeakWarning",
+    "Listener",
     "LiveServer",
     "NPlusOneWarning",
+    "Notification",
+    "Outcome",
     "OverrideDependencies",
     "RunningServer",
     "Seed",
@@ -65,8 +68,11 @@ _HOMES = {
     "Database": "fixtures.database",
     "DirtyReadWarning": "findings",
     "LeakWarning": "findings",
+    "Listener": "fixtures.concurrency",
     "LiveServer": "fixtures.live_server",
     "NPlusOneWarning": "findings",
+    "Notification": "fixtures.concurrency",
+    "Outcome": "fixtures.concurrency",
     "OverrideDependencies": "fixtures.fastapi",
     "RunningServer": "fixtures.live_server",
     "Seed": "schema",

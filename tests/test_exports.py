@@ -10,6 +10,7 @@ import pytest
 
 import pytest_chatdify_db
 from app import db
+from pytest_chatdify_db import plugin
 
 PUBLIC = ("app.config", "app.database", "app.db", "pytest_chatdify_db")
 
@@ -62,6 +63,18 @@ def test_type_checkers_see_the_same_names(module: object) -> None:
     }
 
     assert seen == set(module.__all__)  # type: ignore[attr-defined]
+
+
+def test_the_type_of_each_fixture_is_exported() -> None:
+    """A test can annotate what it asks for: the value's type is a public name, of this package or of SQLAlchemy."""
+    fixtures = {
+        name: str(value.__wrapped__.__annotations__["return"]).removeprefix("Iterator[").removesuffix("]")
+        for name, value in vars(plugin).items()
+        if type(value).__name__ == "FixtureFunctionDefinition" and not name.startswith("_")
+    }
+    public = {*pytest_chatdify_db.__all__, "AsyncSession", "Session", "Seed | None"}
+
+    assert {name: kind for name, kind in fixtures.items() if kind not in public} == {"chatdify_db_metadata": "object"}
 
 
 def test_the_layer_keeps_its_contract() -> None:
