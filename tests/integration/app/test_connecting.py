@@ -153,3 +153,72 @@ def test_a_server_that_refuses(own_postgres: Postgres, anna: str) -> None:
     found = attempts(*(f"postgresql://{place}" for place in refused))
 
     assert found == [failed(retryable=False, code=code) for code in refused.values()]
+
+
+_RESET = """
+import asyncio, os, socket, struct, threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+from sqlalchemy import text
+from app.db import get_async_session, get_sync_session, is_retryable
+
+place = urlsplit(os.environ["DATABASE_URL"])
+front = socket.create_server(("127.0.0.1", 0))
+os.environ["DATABASE_URL"] = place._replace(
+    netloc=f"{place.username}:{place.password}@127.0.0.1:{front.getsockname()[1]}").geturl()
+clients = []
+
+def copy(source, target):
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+def relay():
+    while True:
+        try:
+            client = front.accept()[0]
+        except OSError:
+            return
+        server = socket.create_connection((place.hostname, place.port))
+        clients.append((client, server))
+        for pair in (client, server), (server, client):
+            threading.Thread(target=copy, args=pair, daemon=True).start()
+
+def reset():
+    for client, server in clients:
+        # No time to linger: the other side gets a reset, not an end.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.shutdown(socket.SHUT_RD)
+        client.close()
+        server.close()
+    clients.clear()
+
+threading.Thread(target=relay, daemon=True).start()
+
+def in_sync():
+    with get_sync_session() as session:
+        session.execute(text("SELECT 1"))
+        reset()
+        session.execute(text("SELECT 2"))
+
+async def in_async():
+    async with get_async_session() as session:
+        await session.execute(text("SELECT 1"))
+        reset()
+        await session.execute(text("SELECT 2"))
+
+for run in (in_sync, lambda: asyncio.run(in_async())):
+    try:
+        run()
+    except Exception as error:
+        print(is_retryable(error), error.connection_invalidated)
+front.shutdown(socket.SHUT_RDWR)
+front.close()
+"""
+
+
+@pytest.mark.chatdify_db(isolation="database")
+def test_a_reset_in_the_middle() -> None:
+    """A connection that the network resets between two statements is a lost one, with both drivers."""
+    assert run_python(_RESET).splitlines() == ["True True"] * 2
