@@ -155,6 +155,60 @@ def test_a_server_that_refuses(own_postgres: Postgres, anna: str) -> None:
     assert found == [failed(retryable=False, code=code) for code in refused.values()]
 
 
+_LOGGED = """
+import asyncio, json, logging, os, sys, traceback
+from sqlalchemy import text
+from app.config import get_settings
+from app.db import check_database, check_database_sync, engines, get_async_session, get_sync_session
+
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+
+def in_sync():
+    with get_sync_session() as session:
+        session.execute(text("SELECT 1"))
+
+async def in_async():
+    async with get_async_session() as session:
+        await session.execute(text("SELECT 1"))
+
+for url in json.load(sys.stdin):
+    os.environ["DATABASE_URL"] = url
+    get_settings.cache_clear()
+    engines._engines.clear()
+    print(get_settings(), get_settings().url)
+    for run in (
+        in_sync,
+        lambda: asyncio.run(in_async()),
+        lambda: check_database_sync(timeout=20),
+        lambda: asyncio.run(check_database(timeout=20)),
+    ):
+        try:
+            run()
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+        else:
+            print("connected")
+    print(engines.existing())
+    engines.sync_engine().dispose()
+"""
+
+
+@pytest.mark.needs("initdb", "openssl")
+def test_no_log_and_no_traceback_has_a_password(own_postgres: Postgres, anna: str) -> None:
+    """With every logger at DEBUG, connections that work, are refused, or find nobody, show no password anywhere."""
+    places = (f"{own_postgres.port}/postgres", f"{own_postgres.port}/nowhere", f"{free_port()}/postgres")
+
+    shown = run_python(
+        _LOGGED, {"DB_ECHO": "1"}, given=json.dumps([f"postgresql://{anna}@127.0.0.1:{place}" for place in places])
+    )
+
+    assert shown.splitlines().count("connected") == 4
+    assert shown.count("Traceback") >= 8
+    assert "DEBUG:asyncio:" in shown
+    assert "INFO:sqlalchemy.engine.Engine:SELECT 1" in shown
+    assert PASSWORD not in shown
+
+
 _RESET = """
 import asyncio, os, socket, struct, threading
 from contextlib import suppress
