@@ -23,6 +23,7 @@ LONGEST: Final = 14 * 24 * 3600.0
 #: For how many seconds the database of a failed test stays.
 LONGEST_FAILED: Final = 24 * 3600.0
 
+_OTHERS: Final = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 _MAKER: Final = "pytest-chatdify-db"
 
 
@@ -79,6 +80,17 @@ def find_template(connection: Connection, fingerprint: str) -> str | None:
 def touch(connection: Connection, name: str, files: Mapping[str, str]) -> None:
     """Note that the template *name*, made from *files*, is used now."""
     admin.comment(connection, name, Note(admin.clock(connection), files).to_text())
+
+
+def idle_seconds(connection: Connection) -> float:
+    """Return for how long nobody has used the server; 0 if somebody is connected to it."""
+    if connection.query(_OTHERS):
+        return 0.0
+    ((started,),) = connection.query("SELECT extract(epoch FROM pg_postmaster_start_time())")
+    now = admin.clock(connection)
+    # A time to come was written by a clock that was wrong, and says nothing.
+    used = [note.used for _, note in _notes(connection, naming.KEPT_PREFIX) if note.used <= now]
+    return now - max([float(started or 0), *used])
 
 
 def collect(connection: Connection) -> list[str]:

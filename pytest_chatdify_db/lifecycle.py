@@ -182,7 +182,7 @@ class Lifecycle:
                 return begun.result()
             begun.abandon()
         needed = self._kept_fingerprint()
-        wish = servers.Wish(needed, lambda: needed)
+        wish = servers.Wish(needed, lambda: needed, stays=self.options.reuse == "always")
         choice = choice or self.options.server
         return servers.start(choice, image=self.options.image, run=self.run, progress=progress, template=wish)
 
@@ -204,7 +204,7 @@ class Lifecycle:
 
     def _kept_fingerprint(self) -> str:
         """Return what stands for the template that is needed; empty if none may be kept."""
-        return self._recipe.fingerprint if self._recipe is not None and self.options.reuse == "auto" else ""
+        return self._recipe.fingerprint if self._recipe is not None and self.options.reuse != "no" else ""
 
     def plan(self, schema: Schema) -> Recipe:
         """Return how the template is made; known before the server starts, an embedded one may bring it along."""
@@ -260,7 +260,7 @@ class Lifecycle:
             return None
         lease = templates.open_lease(server, self.run)
         self._resources.callback(lease.close)
-        return lease if self.options.reuse == "auto" else None
+        return lease if self.options.reuse != "no" else None
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""

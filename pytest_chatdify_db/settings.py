@@ -89,7 +89,10 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="MODE",
     ),
     Setting(
-        "reuse", "auto", "Whether a prepared template database may be kept for the next run", choices=("auto", "no")
+        "reuse",
+        "auto",
+        "Whether prepared template databases may be kept for later runs; with 'always' a container goes on running too",
+        choices=("auto", "always", "no"),
     ),
     Setting("keep", "never", "Whose database is kept after the run", choices=("never", "failed")),
     Setting(
@@ -147,7 +150,7 @@ class Options:
     metadata: tuple[str, ...] = ("app.db:Base",)
     migrations: str | None = None
     isolation: Isolation = "transaction"
-    reuse: Literal["auto", "no"] = "auto"
+    reuse: Literal["auto", "always", "no"] = "auto"
     keep: Literal["never", "failed"] = "never"
     dirty_reads: Severity = "warn"
     leaks: Severity = "warn"
@@ -191,7 +194,7 @@ def resolve(cli: Mapping[str, str | None], environ: Mapping[str, str], ini: Mapp
         metadata=split_paths(chosen["metadata"]),
         migrations=chosen["migrations"] or None,
         isolation=cast("Isolation", chosen["isolation"]),
-        reuse=cast('Literal["auto", "no"]', chosen["reuse"]),
+        reuse=cast('Literal["auto", "always", "no"]', chosen["reuse"]),
         keep=cast('Literal["never", "failed"]', chosen["keep"]),
         dirty_reads=cast("Severity", chosen["dirty_reads"]),
         leaks=cast("Severity", chosen["leaks"]),

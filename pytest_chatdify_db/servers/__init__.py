@@ -76,7 +76,7 @@ def _provider(choice: str, image: str, template: Wish, reason: str) -> Provider:
     if choice == "container":
         from pytest_chatdify_db.servers.container import Container
 
-        return Container(image, reason)
+        return Container(image, reason, template.stays)
     if choice == "embedded":
         from pytest_chatdify_db.servers.embedded import Embedded
 

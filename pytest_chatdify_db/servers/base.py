@@ -59,10 +59,12 @@ class Wish:
     Args:
         guess: The fingerprint of the one that the last run has needed; empty if that is not known.
         fingerprint: Returns the one that is needed, as soon as that is known; empty if none may be kept.
+        stays: Whether a server that is started may go on after the run, with its templates.
     """
 
     guess: str = ""
     fingerprint: Callable[[], str] = _unknown
+    stays: bool = False
 
 
 #: None may be kept.
@@ -78,7 +80,7 @@ class Server:
         provider: Where it comes from.
         reason: Why this provider was chosen, for the report's header.
         version: As the server says it, like ``18.4``.
-        is_managed: Whether the plugin started it, and so everything on it vanishes with the run.
+        is_managed: Whether it ends with the run, and so everything on it vanishes.
         fsync_off: Whether it runs without durability, which makes copying files the fast way to clone.
         started_in: Seconds that the start took.
         store: Where its data can be kept; None if it cannot, or shall not.

@@ -2,7 +2,7 @@
 
 testcontainers finds the engine and the way to it. The container itself does not carry that library's session label:
 its reaper would remove the server when the worker that started it ends, under the other workers of the run. The run's
-supervisor removes it instead.
+supervisor removes it instead, unless it is one that stays for later runs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from secrets import token_hex, token_urlsafe
 from typing import Any, Final
@@ -19,7 +20,7 @@ from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import engine
+from pytest_chatdify_db.servers import engine, kept
 from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
 from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
@@ -38,6 +39,9 @@ _PATIENCE: Final = 60.0
 
 _LOG_TAIL: Final = 20
 
+#: Seconds between two looks whether it is ready.
+_PAUSE: Final = 0.02
+
 #: Where to publish for somebody who is not beside the engine; the password is random.
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104
 
@@ -49,10 +53,12 @@ class Container:
     Args:
         image: The image to run: PostgreSQL's official one, or one with the same contract.
         reason: Why it was chosen.
+        stays: Whether it goes on after the run, for later ones.
     """
 
     image: str
     reason: str
+    stays: bool = False
 
     @property
     def name(self) -> ProviderName:
@@ -68,19 +74,26 @@ class Container:
         try:
             _ensure_image(client.client, self.image, progress)
             progress(f"starting a container of {self.image}")
-            with _start(run, client, place, self.image) as connection:
+            start = _start_kept if self.stays else _start
+            with start(run, client, place, self.image) as connection:
                 check_settings(connection, THROWAWAY)
                 return Server(
                     address=connection.address,
                     provider=self.name,
-                    reason=f"{self.reason}; image {self.image}",
+                    reason=f"{self.reason}; image {self.image}{self._remark(client)}",
                     version=connection.parameters["server_version"].split()[0],
-                    is_managed=True,
+                    is_managed=not self.stays,
                     fsync_off=True,
                     started_in=time.perf_counter() - begun,
                 )
         finally:
             client.client.close()
+
+    def _remark(self, client: Any) -> str:
+        if not self.stays:
+            return ""
+        name = kept.name_of(client.client.images.get(self.image).id)
+        return f"; it stays until it is removed: docker rm --force --volumes {name}"
 
 
 def _client(place: str) -> Any:
@@ -143,36 +156,76 @@ def _start(run: Run, client: Any, place: str, image: str) -> Connection:
 
     name, password = f"chatdify-db-{run.id}-{token_hex(2)}", token_urlsafe(18)
     job: Job = {"command": None, "data": None, "container": name, "engine": place}
-    # From another machine, or from a container beside ours, the loopback interface could not be reached.
-    is_local = place.startswith("unix://") and (_mode(client) == "docker_host" or engine.is_beside_us(place))
+    is_local = _is_local(client, place)
     with Supervision(run, job, name) as supervision:
         supervision.go()
         try:
-            container = client.client.containers.run(
-                image,
-                command=["postgres", *(word for pair in THROWAWAY.items() for word in ("-c", "=".join(pair)))],
-                detach=True,
-                name=name,
-                labels={LABEL: run.id},
-                environment={
-                    "POSTGRES_USER": "postgres",
-                    "POSTGRES_PASSWORD": password,
-                    "POSTGRES_DB": "postgres",
-                    "POSTGRES_INITDB_ARGS": "--no-sync",
-                    "PGDATA": f"{_DATA}/data",
-                },
-                ports={_PORT: ("127.0.0.1" if is_local else _EVERYWHERE, None)},
-                tmpfs={_DATA: ""},
-                shm_size="256m",
-            )
-            connection = _await(supervision, container, image, lambda: _address(client, container, password, is_local))
+            container = _run(client, image, name, password, {LABEL: run.id}, is_local=is_local)
+            pause = partial(supervision.exit_code, within=_PAUSE)
+            connection = _await(pause, container, image, lambda: _address(client, container, password, is_local))
         except (DockerException, RequestException) as error:
             raise ServerUnavailable.container_failed(image, _explanation(error), "") from None
         supervision.keep()
     return connection
 
 
-def _await(supervision: Supervision, container: Any, image: str, find: Callable[[], Address | None]) -> Connection:
+def _start_kept(_run_of_tests: Run, client: Any, place: str, image: str) -> Connection:
+    """Return a connection to the server of a container that stays, started by this run or by an earlier one.
+
+    Raises:
+        ServerUnavailable: It does not start, or its server does not.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    api, is_local = client.client, _is_local(client, place)
+    labels = {kept.LABEL: "yes"}
+
+    def find(container: Any) -> Address | None:
+        return _address(client, container, kept.password_of(container), is_local)
+
+    try:
+        name = kept.name_of(api.images.get(image).id)
+        container = kept.find_or_start(
+            api, name, lambda: _run(client, image, name, token_urlsafe(18), labels, is_local=is_local)
+        )
+        try:
+            connection = _await(lambda: time.sleep(_PAUSE), container, image, lambda: find(container))
+        except ServerUnavailable:
+            kept.remove(container)
+            raise
+        kept.collect(api, name, find)
+    except (DockerException, RequestException) as error:
+        raise ServerUnavailable.container_failed(image, _explanation(error), "") from None
+    return connection
+
+
+def _is_local(client: Any, place: str) -> bool:
+    """Return whether the engine's loopback interface is ours; not from another machine, or a container beside ours."""
+    return place.startswith("unix://") and (_mode(client) == "docker_host" or engine.is_beside_us(place))
+
+
+def _run(client: Any, image: str, name: str, password: str, labels: Mapping[str, str], *, is_local: bool) -> Any:
+    return client.client.containers.run(
+        image,
+        command=["postgres", *(word for pair in THROWAWAY.items() for word in ("-c", "=".join(pair)))],
+        detach=True,
+        name=name,
+        labels=dict(labels),
+        environment={
+            "POSTGRES_USER": "postgres",
+            "POSTGRES_PASSWORD": password,
+            "POSTGRES_DB": "postgres",
+            "POSTGRES_INITDB_ARGS": "--no-sync",
+            "PGDATA": f"{_DATA}/data",
+        },
+        ports={_PORT: ("127.0.0.1" if is_local else _EVERYWHERE, None)},
+        tmpfs={_DATA: ""},
+        shm_size="256m",
+    )
+
+
+def _await(pause: Callable[[], object], container: Any, image: str, find: Callable[[], Address | None]) -> Connection:
     """Return a connection as soon as the container's server gives one; *find* tells where, once that is known."""
     deadline = time.monotonic() + _PATIENCE
     address: Address | None = None
@@ -188,7 +241,7 @@ def _await(supervision: Supervision, container: Any, image: str, find: Callable[
                 return connect(address, timeout=5.0)
             except (ConnectError, ServerError) as error:
                 cause = str(error)
-        supervision.exit_code(within=0.02)
+        pause()
     raise ServerUnavailable.not_ready(_PATIENCE, cause, _tail(container))
 
 

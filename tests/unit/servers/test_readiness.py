@@ -76,7 +76,7 @@ def test_a_container_that_never_answers(monkeypatch: pytest.MonkeyPatch, publish
     monkeypatch.setattr(container, "_PATIENCE", 0.05)
     address = Address("127.0.0.1", 1, password="s3cret") if published else None
     with pytest.raises(ServerUnavailable, match=r"was not ready after 0\.05 s") as caught:
-        container._await(QUIET, FakeContainer(), "postgres:17", lambda: address)
+        container._await(lambda: None, FakeContainer(), "postgres:17", lambda: address)
 
     assert ("connection refused" if published else "its port was not published") in caught.value.cause
     assert caught.value.cause.endswith("one\ntwo")
