@@ -6,6 +6,7 @@ of its own under a lease; it is removed if it has ended, or if nobody is connect
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -26,7 +27,10 @@ LONGEST: Final = 14 * 24 * 3600.0
 _FORM: Final = 1
 
 _ENDED: Final = ("exited", "dead")
-_ATTEMPTS: Final = 5
+
+#: Seconds that a name may be taken by a container that the engine does not know, and between two looks at it.
+_PATIENCE: Final = 10.0
+_PAUSE: Final = 0.05
 _CONFLICT: Final = 409
 
 
@@ -46,23 +50,27 @@ def find_or_start(api: Any, name: str, start: Callable[[], Any]) -> Any:
     """
     from docker.errors import APIError, NotFound  # type: ignore[import-untyped]
 
-    for attempt in range(_ATTEMPTS):
+    deadline = time.monotonic() + _PATIENCE
+    while True:
         try:
             container = api.containers.get(name)
+            if container.status not in _ENDED:
+                # One that was made and never started: its maker was killed in between. A second start does nothing.
+                container.start()
+                return container
+            remove(container)
         except NotFound:
-            try:
-                return start()
-            except APIError as error:
-                if error.status_code != _CONFLICT or attempt == _ATTEMPTS - 1:
-                    _remove_unstarted(api, name)
-                    raise
-            continue
-        if container.status not in _ENDED:
-            # One that was made and never started: its maker was killed in between. A second start does nothing.
-            container.start()
-            return container
-        remove(container)
-    return api.containers.get(name)
+            pass
+        try:
+            return start()
+        except APIError as error:
+            if error.status_code != _CONFLICT:
+                _remove_unstarted(api, name)
+                raise
+            # The engine gives a name away a moment before it knows the container, and back a moment after its end.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def password_of(container: Any) -> str:
