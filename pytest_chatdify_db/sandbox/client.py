@@ -100,12 +100,14 @@ class Prepared:
         rest: The body of Parse behind the name: the text and the parameter types.
         statement: What the text does; None if it holds no statement, or several.
         text: The client's text, where that is not the one in ``rest``.
+        is_local: Whether the sandbox answers for it, so that the server need not have it.
     """
 
     name: bytes
     rest: bytes
     statement: Statement | None
     text: Text | None = None
+    is_local: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -202,6 +204,7 @@ class Client:
     told: InForce | None = None  # what was in force when it was told
     transaction: Transaction | None = None
     statements: dict[bytes, Prepared] = field(default_factory=dict)
+    has_local: bool = False  # statements that the sandbox answers for
     portals: dict[bytes, Portal] = field(default_factory=dict)
     cursors: dict[bytes, Cursor] = field(default_factory=dict)
     temporary: Tables = NO_TABLES

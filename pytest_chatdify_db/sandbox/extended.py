@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import control, copying, names, parameters, refusals, signals
+from pytest_chatdify_db.sandbox import control, copying, empty, names, parameters, refusals, signals
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -67,7 +67,7 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
     """Run the messages of *unit*."""
     if client.skips:
         return False
-    client.mid_pipeline |= any(message.kind == EXECUTE for message in unit)
+    client.mid_pipeline = client.mid_pipeline or EXECUTE in [message.kind for message in unit]
     pipeline = _Pipeline(session, client)
     for index, message in enumerate(unit):
         try:
@@ -77,8 +77,7 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
         if not goes_on:
             client.skips = True
             return False
-    if not (yield from pipeline.flush()):
-        client.skips = True
+    client.skips = not (yield from pipeline.send(pipeline.segment))
     return not client.skips
 
 
@@ -96,6 +95,12 @@ class _Pipeline:
     def take(self, message: Message, following: Sequence[Message]) -> Work:
         """Add one message, or send what there is and answer it."""
         kind, body = message
+        if (client := self.client).has_local or kind == PARSE:
+            if (answered := empty.answer(client, message)) is not None:
+                if not (yield from self.flush()):
+                    return False
+                client.send(answered())
+                return True
         if kind == EXECUTE:
             return (yield from self._execute(message))
         if kind == PARSE:
@@ -123,8 +128,12 @@ class _Pipeline:
         return (yield from self.flush()) and self.session.fail(self.client, objection)
 
     def flush(self) -> Work:
-        """Send the segment."""
+        """Send what there is, and begin another segment."""
         segment, self.segment = self.segment, self._new_segment()
+        return (yield from self.send(segment))
+
+    def send(self, segment: Segment) -> Work:
+        """Send a segment, and note what the server did."""
         if not segment.data:
             return True
         portals = [(portal.statement, portal.values) for portal in segment.executed if portal.statement]
