@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import pytest_chatdify_db
-from pytest_chatdify_db import doctor, plugin, reporting
+from pytest_chatdify_db import doctor, reporting
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.findings import findings
 from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
@@ -21,7 +21,7 @@ from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.settings import SETTINGS, Options
-from tests import documents
+from tests import documents, surface
 
 README = documents.ROOT / "README.md"
 FAQ = documents.ROOT / "docs" / "faq.md"
@@ -147,11 +147,7 @@ def test_answers_quote_the_real_messages() -> None:
 def test_the_reference_is_complete() -> None:
     """Each fixture of the plugin, and each name that it exports, is in the reference."""
     text = REFERENCE.read_text(encoding="utf-8")
-    fixtures = [
-        f"{value.__wrapped__.__module__}.{name}"
-        for name, value in vars(plugin).items()
-        if type(value).__name__ == "FixtureFunctionDefinition" and not name.startswith("_")
-    ]
+    fixtures = [f"{function.__module__}.{name}" for name, function in surface.fixtures().items()]
 
     assert len(fixtures) > 10
     assert [name for name in fixtures if f".. autofunction:: {name}\n" not in text] == []

@@ -10,7 +10,7 @@ import pytest
 
 import pytest_chatdify_db
 from app import db
-from pytest_chatdify_db import plugin
+from tests import surface
 
 PUBLIC = ("app.config", "app.database", "app.db", "pytest_chatdify_db")
 
@@ -68,9 +68,8 @@ def test_type_checkers_see_the_same_names(module: object) -> None:
 def test_the_type_of_each_fixture_is_exported() -> None:
     """A test can annotate what it asks for: the value's type is a public name, of this package or of SQLAlchemy."""
     fixtures = {
-        name: str(value.__wrapped__.__annotations__["return"]).removeprefix("Iterator[").removesuffix("]")
-        for name, value in vars(plugin).items()
-        if type(value).__name__ == "FixtureFunctionDefinition" and not name.startswith("_")
+        name: str(function.__annotations__["return"]).removeprefix("Iterator[").removesuffix("]")
+        for name, function in surface.fixtures().items()
     }
     public = {*pytest_chatdify_db.__all__, "AsyncSession", "Session", "Seed | None"}
 
