@@ -7,13 +7,15 @@ started goes on for an hour after the run, or until its user says so; on any oth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
 from pytest_chatdify_db import admin, copies, leases, naming, psql, templates
-from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.errors import ChatdifyDBError, TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
 from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers.base import Server
 from pytest_chatdify_db.supervisor import KEPT
@@ -72,7 +74,7 @@ class Keeping:
         name = self._own.pop(own, None)
         if name is None:
             return False
-        with connect(self._server.address) as connection:
+        with self._administration(name) as connection:
             admin.await_quiet(connection, own.database, terminate=True)
             admin.rename_database(connection, own.database, name)
             if not self._server.is_managed:
@@ -103,9 +105,17 @@ class Keeping:
             templates.drop(self._server, address.database)
             raise
         if not self._server.is_managed:
-            with connect(self._server.address) as connection:
+            with self._administration(address.database) as connection:
                 leases.touch(connection, address.database, {})
         return missing
+
+    @contextmanager
+    def _administration(self, name: str) -> Iterator[Connection]:
+        try:
+            with connect(self._server.address) as connection:
+                yield connection
+        except (ConnectError, ServerError) as error:
+            raise TemplateFailed.refused(name, str(self._server.address), str(error)) from None
 
     def _last(self) -> None:
         """Have a server that ends with the run last longer."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.postgres.connection import Connection
     from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
+    from pytest_chatdify_db.sandbox.reports import Executed
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.sequences import Baseline
     from pytest_chatdify_db.servers.base import Server
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[str], None]
 
+#: What the application name of the plugin's own connections begins with.
+_OWN: Final = "pytest"
 _FOREIGN_SERVER: Final = "foreign-server.json"
 
 
@@ -381,6 +384,16 @@ class Lifecycle:
         if self.keeping is None or self.turn is None or self.running is None:
             return ""
         return self.keeping.keep(self.turn.test, self.turn.database)
+
+    def executed_elsewhere(self) -> list[Executed]:
+        """Return what connections have executed in the running test that are of no engine of this process."""
+        if self.running is None or self.transcript is None:
+            return []
+        known = {statement.client for statement in self.transcript.statements}
+        found: list[Executed] = []
+        with suppress(SandboxGone), _sandbox_failures():  # the end of the test will tell of it
+            found = self.running.sandbox.executed()
+        return [each for each in found if each.client not in known and not each.application.startswith(_OWN)]
 
     def plans(self) -> str:
         """Return the plans of the running test's slowest statements."""

@@ -89,7 +89,9 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     if report.failed and (kept := lifecycle.keep_database()):
         sections.append((KEPT, kept))
     if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
-        text = sql_report.section(lifecycle.transcript.statements, lifecycle.options.mask)
+        text = sql_report.section(
+            lifecycle.transcript.statements, lifecycle.options.mask, lifecycle.executed_elsewhere()
+        )
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))
             if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
-from pytest_chatdify_db.statements import OWN_SESSIONS, Line, Statement, one_line, shown_parameters
+from pytest_chatdify_db.statements import OWN_SESSIONS, Line, Statement, is_control, one_line, shown_parameters
 
 TITLE: Final = "chatdify-db: SQL"
 #: The property's name in JUnit XML.
@@ -22,6 +22,8 @@ _MOST: Final = 12
 _LAST: Final = 4
 _WIDEST: Final = 160
 _MOST_HINTS: Final = 2
+_MOST_OTHERS: Final = 6
+_LITERAL: Final = re.compile(r"'(?:[^']|'')*(?:'|$)")
 _SAVEPOINT: Final = re.compile(
     r"\s*(SAVEPOINT|ROLLBACK\s+(?:WORK\s+)?TO(?:\s+SAVEPOINT)?)\s+(\S+?)\s*;?\s*$", re.IGNORECASE
 )
@@ -46,15 +48,36 @@ class _Told:
     is_forgotten: bool = False
 
 
-def section(statements: Iterable[Statement], masked: Sequence[str]) -> str:
+class Executed(Protocol):
+    """A statement of a connection that is of no engine of this process."""
+
+    @property
+    def client(self) -> int:
+        """The number of the connection."""
+
+    @property
+    def application(self) -> str:
+        """Its application name, which may be empty."""
+
+    @property
+    def sql(self) -> str:
+        """The beginning of the statement."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has failed."""
+
+
+def section(statements: Iterable[Statement], masked: Sequence[str], others: Iterable[Executed] = ()) -> str:
     """Return the text of the section; empty if there is nothing to tell.
 
     Args:
         statements: What was executed, oldest first.
         masked: Parts of the names of parameters whose values are not shown.
+        others: What child processes, and drivers without an engine, have executed.
     """
     told = _folded(_told(statements))
-    return "\n".join([*_lines(told, masked), *_hints(told)])
+    return "\n".join([*_lines(told, masked), *_others(others), *_hints(told)])
 
 
 def _told(statements: Iterable[Statement]) -> list[_Told]:
@@ -145,6 +168,19 @@ def _lines(told: Sequence[_Told], masked: Sequence[str]) -> Iterator[str]:
         if left_out:
             yield f"... {'1 statement' if left_out == 1 else f'{left_out} statements'} left out"
         yield from _lines_of(told[position], masked)
+
+
+def _others(executed: Iterable[Executed]) -> Iterator[str]:
+    found = [each for each in executed if not is_control(each.sql) or each.has_failed]
+    if found:
+        yield "by child processes, or drivers without an engine of SQLAlchemy:"
+    if len(found) > _MOST_OTHERS:
+        yield f"... {len(found) - _MOST_OTHERS} left out"
+    for each in found[-_MOST_OTHERS:]:
+        name = f"connection {each.client}" + (f" ({each.application})" if each.application else "")
+        # A driver may have put values into the text, and which of them is a secret nobody knows.
+        sql = one_line(_LITERAL.sub("'...'", each.sql), _WIDEST)
+        yield f"{'!' if each.has_failed else ' '} {name}: {sql}" + ("  failed" if each.has_failed else "")
 
 
 def _shown(told: Sequence[_Told]) -> list[int]:

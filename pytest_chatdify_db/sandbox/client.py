@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol, Self
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
@@ -192,10 +193,12 @@ class Client:
     Args:
         number: Its number, also the process id it is told.
         key: The secret that its cancel requests must carry.
+        journal: Takes what it executes; one for all clients.
     """
 
     number: int
     key: bytes
+    journal: Journal = field(default_factory=Journal)
     out: bytearray = field(default_factory=bytearray)
     units: deque[list[Message]] = field(default_factory=deque)
     parameters: Parameters = field(default_factory=Parameters)
@@ -223,6 +226,11 @@ class Client:
     is_told_of_end: bool = False  # the server's own last words have gone to it
     _buffer: bytearray = field(default_factory=bytearray)
     _unit: list[Message] = field(default_factory=list)
+
+    def runs(self, sql: bytes | str) -> None:
+        """Take note of the statement that it executes now, of which *sql* is the beginning."""
+        self.last_sql = sql
+        self.journal.note(self, sql)
 
     @property
     def label(self) -> str:

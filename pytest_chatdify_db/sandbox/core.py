@@ -19,6 +19,7 @@ from pytest_chatdify_db.sandbox.client import Client, Stage, Store
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
+from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
@@ -87,6 +88,7 @@ class Core:
         self._task: Task | None = None
         self._to_cancel: Client | None = None  # once its own statement runs
         self._last_number = 0
+        self.journal = Journal()
         self._listening: list[dict[int, frozenset[str]]] = []  # who listened to what when each frame began
 
     # -- Connections
@@ -94,7 +96,7 @@ class Core:
     def connected(self) -> Client:
         """Take a new connection."""
         self._last_number += 1
-        return Client(self._last_number, self.outside.random(4), new_store=self.outside.new_store)
+        return Client(self._last_number, self.outside.random(4), self.journal, new_store=self.outside.new_store)
 
     def received(self, client: Client, data: bytes) -> None:
         """Take bytes of a client."""
@@ -353,6 +355,7 @@ class Core:
         """Open a frame."""
         yield from ()
         self.session.history.push(name)
+        self.journal.clear()
         self._listening.append(leftovers.listening(self.session.clients.values()))
         return {}
 

@@ -100,6 +100,8 @@ class DirectSession:
         if kind == BIND:
             portal, after = wire.cstring(body)
             name, after = wire.cstring(body, after)
+            if (prepared := self.client.statements.get(name)) is not None and prepared.statement is not None:
+                self.client.runs(prepared.statement.text[:2_000])
             before, server_name = self._statement(name)
             return before + wire.message(b"B", portal + b"\0" + server_name + b"\0" + body[after:])
         if kind in {DESCRIBE, CLOSE} and body[:1] == b"S":
@@ -152,7 +154,7 @@ class DirectSession:
     def _query(self, body: bytes) -> bytes:
         text, _ = wire.cstring(body)
         self.client.statements.pop(b"", None)
-        self.client.last_sql = text[:2_000].decode("utf-8", "replace")
+        self.client.runs(text[:2_000])
         statements = sql.parse(text)
         for statement in statements:
             self._see(statement)

@@ -274,7 +274,7 @@ class _Pipeline:
         if portal is None or statement is None:
             self.segment.data += execute
             return True
-        client.last_sql = statement.text[:2_000]
+        client.runs(statement.text[:2_000])
         if statement.kind in SPLITS:
             return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
         is_sole = session.is_first(client) and not self.segment.executed

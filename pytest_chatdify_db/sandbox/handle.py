@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.sandbox.reports import DirtyRead, Leftover
+from pytest_chatdify_db.sandbox.reports import DirtyRead, Executed, Leftover
 from pytest_chatdify_db.sandbox.waits import Wait
 
 #: Seconds that an answer may take. The sandbox itself has a statement cancelled that runs on after its test.
@@ -177,6 +177,10 @@ class Sandbox:
     def waits(self) -> list[Wait]:
         """Return which connections wait for a lock, and for whom. May be called while one of them waits."""
         return [Wait(**fields) for fields in self._ask({"do": "waits"})["waits"]]
+
+    def executed(self) -> list[Executed]:
+        """Return what connections have executed since the last ``push``, oldest first."""
+        return [Executed(**fields) for fields in self._ask({"do": "journal"})["executed"]]
 
     def end_wait(self, client: int, explanation: str) -> None:
         """End the statement that the connection *client* waits in, as a deadlock is ended.

@@ -435,6 +435,8 @@ class Host:
         name = command["do"]
         if name == "waits":
             return self._waits()
+        if name == "journal":
+            return {"executed": [asdict(each) for each in self._core.journal.read()]}
         if name == "end_wait":
             return self._end_wait(command["client"], command["explanation"])
         if name == "own":

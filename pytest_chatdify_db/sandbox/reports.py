@@ -42,3 +42,20 @@ class Leftover:
     label: str
     what: str
     sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A statement that a client has executed.
+
+    Args:
+        client: The number of the connection, which drivers know as its process id.
+        application: The connection's application name, which may be empty.
+        sql: The beginning of its text.
+        has_failed: Whether it has failed.
+    """
+
+    client: int
+    application: str
+    sql: str
+    has_failed: bool

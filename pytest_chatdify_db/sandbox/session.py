@@ -412,6 +412,7 @@ class SharedSession:
             client.temporary = NO_TABLES
 
     def _fail_transaction(self, client: Client) -> None:
+        client.journal.failed(client)
         transaction = client.transaction
         if transaction is None:
             return

@@ -35,7 +35,7 @@ def query(session: SharedSession, client: Client, text: bytes) -> Work:
     if text == _PING and client.transaction is None:
         client.send(_PONG)
         return True
-    client.last_sql = text[:2_000]
+    client.runs(text[:2_000])
     parts = _parts(text)
     if not parts:
         client.send(wire.EMPTY_QUERY)

@@ -263,6 +263,55 @@ def test_failure_in_a_task(shop: Project) -> None:
     result.stdout.no_fnmatch_line("*pytest_chatdify_db*.py:*")
 
 
+@pytest.mark.parametrize("isolation", ["transaction", "database"])
+def test_other_connections(shop: Project, isolation: str) -> None:
+    """Child processes and bare drivers are told of too, each connection by its name, without values."""
+    shop.write(
+        "test_it.py",
+        """
+        import asyncio, os, subprocess, sys
+        import asyncpg, psycopg2
+        from web import forget
+
+        CHILD = "import psycopg2; psycopg2.connect('application_name=child').cursor().execute({!r})"
+
+        def test_before():
+            connection = psycopg2.connect(os.environ["DATABASE_URL"])
+            connection.cursor().execute("SELECT 'of another test'")
+            connection.close()
+
+        def test_it(sync_session):
+            forget("known")
+            for statement in ("INSERT INTO shop (name) VALUES ('it''s secret')", "SELECT * FROM nothing"):
+                subprocess.run([sys.executable, "-c", CHILD.format(statement)], stderr=subprocess.DEVNULL)
+
+            async def use_asyncpg():
+                connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+                await connection.fetch("SELECT $1::text, 7", "a value")
+                await connection.close()
+
+            asyncio.run(use_asyncpg())
+            raise AssertionError
+        """,
+    )
+
+    result = shop.run(f"--chatdify-db-isolation={isolation}", "--tb=short", "--chatdify-db-leaks=off")
+
+    result.assert_outcomes(failed=1, passed=1)
+    failed = "! connection * (child): SELECT [*] FROM nothing  failed" if isolation == "transaction" else "* nothing*"
+    result.stdout.fnmatch_lines(
+        [
+            "by child processes, or drivers without an engine of SQLAlchemy:",
+            "  connection * (child): INSERT INTO shop (name) VALUES ('...')",
+            failed,
+            "  connection *: SELECT $1::text, 7",
+        ]
+    )
+    section = result.stdout.str().partition("by child processes")[2]
+    assert "known" not in section
+    assert "another test" not in section
+
+
 def test_border_of_a_request(shop: Project) -> None:
     """What a request executes by itself is not told to be of the test's line that has sent the request."""
     shop.write(

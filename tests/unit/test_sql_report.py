@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_chatdify_db.sandbox.reports import Executed
 from pytest_chatdify_db.sql_report import section
 from pytest_chatdify_db.statements import Line, Statement
 
@@ -124,6 +125,23 @@ def test_different_fates() -> None:
     text = section([done("INSERT INTO a"), done("COMMIT"), done("INSERT INTO a"), done("ROLLBACK")], ())
 
     assert text.count("INSERT INTO a") == 2
+
+
+def test_other_connections() -> None:
+    """The last six, without values and without what steers transactions; they are a section by themselves too."""
+    others = [Executed(7, "child" * (number % 2), f"SELECT {number}, 'x''y'", number == 9) for number in range(10)]
+
+    lines = section([], (), [*others, Executed(7, "", "COMMIT", False), Executed(8, "", "COMMIT", True)]).splitlines()
+
+    assert lines[:3] == [
+        "by child processes, or drivers without an engine of SQLAlchemy:",
+        "... 5 left out",
+        "  connection 7 (child): SELECT 5, '...'",
+    ]
+    assert lines[-2:] == ["! connection 7 (child): SELECT 9, '...'  failed", "! connection 8: COMMIT  failed"]
+    assert section([], (), [Executed(7, "", "BEGIN", False)]) == ""
+    # A text that was cut in the middle of a value.
+    assert section([], (), [Executed(7, "", "SELECT 'secr", False)]).endswith("SELECT '...'")
 
 
 def test_repeats() -> None:
