@@ -56,6 +56,11 @@ _TEXTS: Final = (
     "",
     ";;",
     "create temp table x (id int) on commit drop",
+    "create temp table y (id int)",
+    "select * from y",
+    "drop table y",
+    "discard temp",
+    "set constraints all immediate",
     "set statement_timeout = 1",
     "\xe4\xff\x80",
 )
@@ -197,7 +202,13 @@ def attempt(seed: int) -> None:
             garbled.add(client.number)
         cut = random.randint(0, len(data))
         table.feed(client, data[:cut])
-        table.feed(client, data[cut:])
+        if random.random() < 0.1 and client.stage is not Stage.ENDED:
+            table.core.received(client, data[cut:])
+            table.core.run()
+            table.core.cancel(client.number, client.key)
+            table.settle()
+        else:
+            table.feed(client, data[cut:])
         if random.random() < 0.05:
             table.core.closed(client)
             table.settle()

@@ -17,6 +17,7 @@ from pytest_chatdify_db.sandbox.client import Client, Memory, Stage, Store
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.lexer import split
+from tests.integration.sandbox.scripts import Step, show
 
 REPORTED: Final = {"client_encoding": "UTF8", "TimeZone": "UTC", "is_superuser": "on", "server_version": "18.4"}
 
@@ -251,3 +252,10 @@ class Table:
         self.core.ask(lambda: job, answers.append)
         self.settle()
         return answers[0]
+
+    def talk(self, client: Client, *lines: str) -> list[str]:
+        """Have the client send messages, and return what it is told, both as scripts of the corpus write them."""
+        self.heard(client)
+        steps = (line.partition(" ") for line in lines)
+        self.feed(client, b"".join(Step("", kind, rest).data for kind, _, rest in steps))
+        return [show(message) for message in self.heard(client)]

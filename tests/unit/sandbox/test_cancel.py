@@ -12,20 +12,6 @@ from .table import ScriptedServer, Table
 CANCELLED = wire.error("57014", "canceling statement due to user request")
 
 
-@pytest.fixture
-def server() -> ScriptedServer:
-    """A server that answers with success where no test says otherwise."""
-    return ScriptedServer()
-
-
-@pytest.fixture
-def table(server: ScriptedServer) -> Table:
-    """A sandbox on that server, in a test."""
-    table = Table(server)
-    table.ask(table.core.push("the test"))
-    return table
-
-
 def heard(table: Table, client: Client) -> list[str]:
     """Return what the client was told: types, and SQLSTATEs of errors."""
     return [

@@ -13,18 +13,6 @@ DATA = wire.message(b"d", b"1\n")
 FAIL = wire.message(b"f", b"no\0")
 
 
-@pytest.fixture
-def server() -> ScriptedServer:
-    """A server that answers with success where no test says otherwise."""
-    return ScriptedServer()
-
-
-@pytest.fixture
-def table(server: ScriptedServer) -> Table:
-    """A sandbox on that server."""
-    return Table(server)
-
-
 def begun(table: Table, server: ScriptedServer) -> Client:
     """Return a client that is asked for the data of a COPY."""
     client = table.join()

@@ -1,0 +1,146 @@
+"""Statements that the sandbox answers itself: tags, notices and errors are the server's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_chatdify_db.postgres import wire
+from tests.integration.sandbox.scripts import show
+
+from .table import ScriptedServer, Table
+
+_NOT_IN_TRANSACTION = "N 25P01 there is no transaction in progress"
+_NEEDS = "E 25P01 {} can only be used in transaction blocks"
+
+
+@pytest.mark.parametrize(
+    ("lines", "answers"),
+    [
+        (["begin", "commit"], ["C BEGIN", "Z T", "C COMMIT", "Z I"]),
+        (["start transaction", "end"], ["C START TRANSACTION", "Z T", "C COMMIT", "Z I"]),
+        (
+            ["begin", "begin"],
+            ["C BEGIN", "Z T", "N 25001 there is already a transaction in progress", "C BEGIN", "Z T"],
+        ),
+        (["commit"], [_NOT_IN_TRANSACTION, "C COMMIT", "Z I"]),
+        (["rollback"], [_NOT_IN_TRANSACTION, "C ROLLBACK", "Z I"]),
+        (["commit and chain"], [_NEEDS.format("COMMIT AND CHAIN"), "Z I"]),
+        (["rollback and chain"], [_NEEDS.format("ROLLBACK AND CHAIN"), "Z I"]),
+        (
+            ["begin", "commit and chain", "rollback and chain"],
+            ["C BEGIN", "Z T", "C COMMIT", "Z T", "C ROLLBACK", "Z T"],
+        ),
+        (["savepoint a"], [_NEEDS.format("SAVEPOINT"), "Z I"]),
+        (["release a"], [_NEEDS.format("RELEASE SAVEPOINT"), "Z I"]),
+        (["rollback to a"], [_NEEDS.format("ROLLBACK TO SAVEPOINT"), "Z I"]),
+        (["begin; savepoint a; release a"], ["C BEGIN", "C SAVEPOINT", "C RELEASE", "Z T"]),
+        (["begin; savepoint a; rollback to a"], ["C BEGIN", "C SAVEPOINT", "C ROLLBACK", "Z T"]),
+        (["begin; release b"], ["C BEGIN", 'E 3B001 savepoint "b" does not exist', "Z E"]),
+        (["begin; rollback to b"], ["C BEGIN", 'E 3B001 savepoint "b" does not exist', "Z E"]),
+        (["begin read only; set transaction read write"], ["C BEGIN", "C SET", "Z T"]),
+        (
+            ["set transaction read only"],
+            ["N 25P01 SET TRANSACTION can only be used in transaction blocks", "C SET", "Z I"],
+        ),
+        (["set session characteristics as transaction read only"], ["C SET", "Z I"]),
+        (["reset all"], ["C RESET", "Z I"]),
+        (["close all"], ["C CLOSE CURSOR ALL", "Z I"]),
+        (["deallocate all"], ["C DEALLOCATE ALL", "Z I"]),
+        (["discard temp"], ["C DISCARD TEMP", "Z I"]),
+        (["discard all"], ["C DISCARD ALL", "Z I"]),
+        (
+            ["begin", "discard all"],
+            ["C BEGIN", "Z T", "E 25001 DISCARD ALL cannot run inside a transaction block", "Z E"],
+        ),
+    ],
+    ids=lambda value: "; ".join(value) if isinstance(value, list) and " " in value[0] + " " else None,
+)
+def test_answers(table: Table, lines: list[str], answers: list[str]) -> None:
+    """What the server would say, and its transaction status."""
+    client = table.join()
+
+    assert [answer for line in lines for answer in table.talk(client, f"Q {line}")] == answers
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["begin isolation level serializable"],
+        ["begin", "set transaction isolation level repeatable read"],
+        ["set session characteristics as transaction isolation level serializable", "begin"],
+        ["begin", "prepare transaction 'x'"],
+    ],
+)
+def test_refused(table: Table, lines: list[str]) -> None:
+    """What one transaction cannot give is refused with the way out."""
+    client = table.join()
+    *_, error, _ = [answer for line in lines for answer in table.talk(client, f"Q {line}")]
+
+    assert error.startswith("E 0A000")
+    assert 'isolation="database"' in error
+
+
+def test_a_stricter_level_for_reading_lasts_until_another_writes(table: Table) -> None:
+    """It sees what it should until then."""
+    reader, writer = table.join(), table.join()
+    table.talk(reader, "Q begin isolation level repeatable read read only")
+    assert table.talk(reader, "Q select * from t") == ["C SELECT", "Z T"]
+    table.talk(writer, "Q insert into t values (1)")
+
+    error, _ = table.talk(reader, "Q select * from t")
+    assert error.startswith("E 40001 this transaction's snapshot cannot be kept")
+
+
+def test_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
+    """Nothing but its end is allowed, and its COMMIT is a ROLLBACK."""
+    client = table.join()
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin")
+    assert table.talk(client, "Q select 1/0") == ["E 22012 division by zero", "Z E"]
+    assert table.talk(client, "Q select 1")[0].startswith("E 25P02")
+    assert table.talk(client, "Q savepoint a")[0].startswith("E 25P02")
+    assert table.talk(client, "Q commit and chain") == ["C ROLLBACK", "Z T"]
+    assert table.talk(client, "Q rollback") == ["C ROLLBACK", "Z I"]
+
+
+def test_a_write_is_undone_by_the_server_and_a_read_is_not(table: Table, server: ScriptedServer) -> None:
+    """A rollback costs the server a statement only if there is something to undo."""
+    client = table.join()
+    for statement, undone in (("select 1", 0), ("insert into t values (1)", 1)):
+        server.heard.clear()
+        for line in ("begin", statement, "rollback", "select 2"):
+            table.talk(client, f"Q {line}")
+        assert sum("ROLLBACK TO" in text for text in server.heard) == undone
+
+
+def test_a_savepoint_brings_back_what_was_set(table: Table) -> None:
+    """Parameters, notifications and temporary tables of a savepoint that is returned to are as they were."""
+    client, listener = table.join(), table.join()
+    table.talk(listener, "Q listen news")
+    table.heard(listener)
+    table.talk(client, "Q begin; notify news, 'kept'; savepoint a")
+    table.talk(client, "Q set work_mem = '1MB'", "Q notify news, 'undone'", "Q create temp table x (id int)")
+    assert client.parameters.session == {"work_mem": "x"}
+    assert set(client.temporary) == {"x"}
+
+    table.talk(client, "Q rollback to a")
+    assert client.parameters.session == {}
+    assert client.temporary == {}
+    table.talk(client, "Q commit")
+    assert list(map(show, table.heard(listener))) == ["A news kept"]
+
+
+def test_discard_all_forgets_everything_of_its_client(table: Table) -> None:
+    """Statements, cursors, temporary tables, channels and parameters; those of another client stay."""
+    client, other = table.join(), table.join()
+    for each in (client, other):
+        table.talk(each, "P s select 1", "S")
+        table.talk(each, "Q listen news", "Q set work_mem = '1MB'")
+    table.talk(client, "Q create temp table x (id int)", "Q declare c cursor with hold for select 1")
+
+    table.talk(client, "Q discard all")
+
+    assert (client.statements, client.cursors, client.temporary, client.channels) == ({}, {}, {}, set())
+    assert client.parameters.session == {}
+    assert (set(other.statements), other.channels) == ({b"s"}, {"news"})
+    assert other.parameters.session == {"work_mem": "x"}

@@ -1,0 +1,275 @@
+"""Who may connect, who is served next, what the test run is told, and what happens when the server has gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.client import Client, Stage
+from tests.integration.sandbox.scripts import show
+
+from .table import REPORTED, ScriptedServer, Table
+
+PASSWORD = wire.message(b"p", b"pw\0")
+
+
+def told(table: Table, client: Client) -> list[str]:
+    """Return what a client was sent, in readable lines."""
+    return [show(message) for message in table.heard(client)]
+
+
+@pytest.mark.parametrize(
+    ("packets", "error"),
+    [
+        (wire.startup({"user": "u"}, 2 << 16), "E 0A000 unsupported frontend protocol 2.0"),
+        (wire.startup({"user": "u", "replication": "true"}), "E 0A000 replication connections are not available"),
+        (wire.startup({"user": "x", "database": "d"}) + PASSWORD, "E 28P01 password authentication failed for user"),
+        (wire.startup({"user": "u", "database": "d"}) + wire.message(b"p", b"no\0"), "E 28P01 password"),
+        (wire.startup({"user": "u", "database": "e"}) + PASSWORD, 'E 3D000 database "e" does not exist'),
+        (wire.startup({"user": "u"}) + PASSWORD, 'E 3D000 database "u" does not exist'),
+        (wire.startup({"user": "u", "database": "d"}) + wire.query("select 1"), "E 08P01 expected password response"),
+        (b"\0\0\0\1", "E 08P01 invalid length of startup packet"),
+    ],
+)
+def test_strangers_are_refused(table: Table, packets: bytes, error: str) -> None:
+    """With the server's SQLSTATE, and the connection ends."""
+    client = table.core.connected()
+    table.feed(client, packets)
+
+    assert told(table, client)[-1].startswith(error)
+    assert client.stage is Stage.ENDED
+
+
+def test_a_log_in(table: Table) -> None:
+    """Encryption is declined, a newer protocol negotiated, and the client gets its key and the server's parameters."""
+    client = table.core.connected()
+    for code in (wire.SSL_REQUEST, wire.GSSENC_REQUEST):
+        table.feed(client, wire.pack_int32(8) + wire.pack_int32(code))
+    assert bytes(client.out) == b"NN"
+    client.out.clear()
+    table.feed(client, wire.startup({"user": "u", "database": "d", "_pq_.x": "1"}, 3 << 16 | 9))
+    assert [line[0] for line in told(table, client)] == ["v", "R"]
+    assert len(client.key) == 32
+    table.feed(client, PASSWORD)
+
+    lines = told(table, client)
+    assert [line for line in lines if line[0] == "S"] == [f"S {name}={value}" for name, value in REPORTED.items()]
+    assert lines[-1] == "Z I"
+
+
+def test_start_up_parameters_that_the_server_refuses(table: Table, server: ScriptedServer) -> None:
+    """The client hears the server's error, as a fatal one, and nobody else notices."""
+    server.on("'work_mem','much'", wire.error("22023", "invalid value"))
+    client = table.join(work_mem="much")
+
+    assert wire.error_fields(table.heard(client)[-1][5:])["S"] == "FATAL"
+    assert client.stage is Stage.ENDED
+    assert table.talk(table.join(statement_timeout="1000"), "Q select 1") == ["C SELECT", "Z I"]
+
+
+def test_a_cancel_request_by_connection(table: Table, server: ScriptedServer) -> None:
+    """It takes the process id and the key; a statement that waits for its turn is not run."""
+    runner, waiter = table.join(), table.join()
+    table.talk(runner, "Q insert into t values (0)")
+    table.heard(waiter)
+    table.core.received(runner, wire.query("select 1"))
+    table.core.run()
+    table.core.received(waiter, wire.query("select 2"))
+    for client, key in ((waiter, b"????"), (waiter, waiter.key), (runner, runner.key)):
+        canceller = table.core.connected()
+        table.core.received(canceller, wire.cancel_request(client.number, key))
+        assert canceller.stage is Stage.ENDED
+    table.core.cancel(99, b"")
+    sent = table.sent()
+    while sent:
+        table.hear(server.answer(sent))
+        sent = table.sent()
+
+    assert told(table, waiter) == ["E 57014 canceling statement due to user request", "Z I"]
+    assert "select 2" not in server.heard
+
+
+def test_wrong_bytes_end_the_connection(table: Table) -> None:
+    """They are told, and the others go on."""
+    client, other = table.join(), table.join()
+    table.talk(client, "Q begin")
+    assert table.talk(client, "raw % 00") == ["E 08P01 invalid frontend message type 37"]
+    assert client.stage is Stage.ENDED
+    assert table.talk(other, "Q select 1") == ["C SELECT", "Z I"]
+
+
+def test_who_is_gone_is_forgotten(table: Table, server: ScriptedServer) -> None:
+    """Its transaction is undone, and its statements, cursors and temporary tables are closed on the server."""
+    client, other = table.join(), table.join()
+    table.talk(client, "Q create temp table x (id int)", "P s select 1", "S")
+    table.talk(client, "Q begin; insert into t values (1); declare c cursor for select 1")
+    table.core.closed(client)
+    table.settle()
+    server.heard.clear()
+
+    table.talk(other, "Q select 1")
+    assert any("ROLLBACK TO" in text for text in server.heard)
+    assert any('DROP TABLE IF EXISTS pg_temp."x" CASCADE' in text for text in server.heard)
+    assert set(table.core.session.clients) == {other.number}
+
+
+# The test run --------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_undone_and_reported(table: Table, server: ScriptedServer) -> None:
+    """Whether anything was written, who was left in a transaction, and what connections keep."""
+    client, other = table.join(), table.join()
+    table.ask(table.core.push("inner"))
+    assert table.ask(table.core.wrote()) == {"wrote": False}
+    table.talk(client, "Q listen news")
+    table.talk(other, "Q begin; insert into t values (1)")
+    assert table.ask(table.core.wrote()) == {"wrote": True}
+
+    report = table.ask(table.core.pop())
+    assert report["wrote"]
+    assert report["in_transaction"] == [f"{other.describe()}"]
+    assert [each["what"] for each in report["leftovers"]] == ["LISTEN news"]
+    assert any("ROLLBACK TO" in text for text in server.heard)
+    assert table.talk(other, "Q select 1")[0].startswith("E 25P02 this transaction was undone when the test")
+    assert table.talk(other, "Q rollback to a")[0].startswith("E 25P02 this transaction was undone")
+    assert table.talk(other, "Q rollback") == ["C ROLLBACK", "Z I"]
+
+
+def test_tables_and_locks_that_are_left(table: Table, server: ScriptedServer) -> None:
+    """Only what the server still has is reported; the locks are released."""
+    client = table.join()
+    table.talk(client, "Q create temp table x (id int)")
+    table.talk(client, "Q select pg_advisory_lock(1)")
+    server.on("pg_my_temp_schema", wire.message(b"D", b"\0\1\0\0\0\1x"))
+    server.on("locktype", wire.message(b"D", b"\0\1\0\0\0\1l"))
+
+    report = table.ask(table.core.pop())
+    assert [each["what"] for each in report["leftovers"]] == ["temporary table x", "advisory lock"]
+    assert any("pg_advisory_unlock_all" in text for text in server.heard)
+    assert client.temporary == {}
+
+
+def test_definitions_of_a_frame_end_connections_that_may_remember_them(table: Table) -> None:
+    """One with statements in store is closed after the rollback of a table."""
+    client, other = table.join(), table.join()
+    table.talk(client, "P s select 1", "S")
+    table.talk(other, "Q create table x (id int)")
+    table.ask(table.core.pop())
+
+    assert (client.stage, other.stage) == (Stage.ENDED, Stage.READY)
+
+
+def test_a_rollback_that_fails_breaks_the_sandbox(table: Table, server: ScriptedServer) -> None:
+    """Everybody is told; whoever comes later too, until the session is renewed."""
+    client = table.join()
+    table.talk(client, "Q insert into t values (1)")
+    server.on("ROLLBACK", wire.error("XX000", "no"))
+
+    table.ask(table.core.pop())
+    assert "has ended: no" in table.core.broken
+    assert told(table, client)[0].startswith("E 57P01 terminating connection because the test server has gone away")
+    late = table.core.connected()
+    table.feed(late, wire.startup({"user": "u", "database": "d"}) + PASSWORD)
+    assert told(table, late)[-1].startswith("E 57P01")
+    table.core.closed(client)
+
+    server.status = "I"
+    table.core.renew(dict(REPORTED))
+    assert table.talk(table.join(), "Q select 1") == ["C SELECT", "Z I"]
+
+
+def test_a_statement_that_commits_breaks_the_sandbox(table: Table, server: ScriptedServer) -> None:
+    """The transaction that isolates the test has ended: no further statement is believed."""
+    client = table.join()
+    table.talk(client, "Q select 1")
+    server.status = "I"
+
+    assert table.talk(client, "Q select 2")[-1].startswith("E 57P01")
+    assert "a statement has committed it" in table.core.broken
+
+
+def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
+    """The test run's request among them."""
+    client = table.join()
+    answers: list[Any] = []
+    table.core.received(client, wire.query("select pg_sleep(9)"))
+    table.core.run()
+    assert table.core.delays_the_test_run is None
+    table.core.ask(table.core.pop, answers.append)
+    assert table.core.delays_the_test_run is client
+    assert table.core.owes(client)
+    assert table.core.find(client.number) is client
+    table.core.break_down("killed")
+
+    assert str(answers[0]) == "killed"
+    assert table.core.delays_the_test_run is None
+
+
+# A database of the test's own ----------------------------------------------------------------------------------------
+
+
+def test_a_client_moves_to_a_session_of_its_own_and_back(table: Table) -> None:
+    """Between transactions; what it left open there is lost, and what it may have changed is reported."""
+    client, busy = table.join(), table.join()
+    table.talk(busy, "Q begin")
+    table.ask(table.core.enter_direct())
+    table.feed(client, wire.query("insert into t values (1)"))
+    assert table.talk(busy, "Q select 1") == ["C SELECT", "Z T"]
+    assert table.talk(busy, "Q commit") == ["C COMMIT", "Z I"]
+
+    direct = table.outside.direct[client.number]
+    assert bytes(direct.out) == wire.query("insert into t values (1)")
+    table.core.cancel(client.number, client.key)
+    assert table.outside.cancelled == [client]
+    direct.receive(wire.READY["T"])
+    report = table.ask(table.core.leave_direct("the test"))
+    assert (report["wrote"], report["in_transaction"]) == (True, [client.describe()])
+    assert table.outside.direct == {}
+    assert table.talk(client, "Q select 1")[0].startswith("E 25P02 this transaction was undone")
+
+
+def test_a_client_that_ends_in_its_own_session(table: Table) -> None:
+    """That it has changed something is remembered, and who has a limit of time is known."""
+    client, other = table.join(), table.join()
+    table.ask(table.core.enter_direct())
+    table.feed(client, wire.query("set statement_timeout = 1; insert into t values (1)"))
+    table.feed(other, wire.query("select 1"))
+    assert table.core.have_timeouts == {client.number}
+    table.core.closed(client)
+
+    report = table.ask(table.core.leave_direct("the test"))
+    assert (report["wrote"], report["in_transaction"]) == (True, [])
+
+
+def test_no_session_of_ones_own_can_be_had(table: Table) -> None:
+    """The client is told why."""
+    client = table.join()
+    table.heard(client)
+    table.ask(table.core.enter_direct())
+    table.outside.refusal = "too many connections"
+    table.feed(client, wire.query("select 1"))
+
+    assert told(table, client)[0].endswith("D=too many connections")
+    assert client.stage is Stage.ENDED
+
+
+def test_dirty_reads(table: Table) -> None:
+    """A read of what another has not committed is reported, and refused where that is asked for; not the test's own."""
+    writer, reader, own = table.join(), table.join(), table.join()
+    table.core.own(own.number, is_own=True)
+    table.talk(writer, "Q begin")
+    table.talk(writer, "Q insert into t values (1)")
+    table.talk(reader, "Q insert into t values (2)")
+    assert table.talk(own, "Q select * from t") == ["C SELECT", "Z I"]
+    assert table.talk(reader, "Q select * from t") == ["C SELECT", "Z I"]
+    table.core.session.refuses_dirty_reads = True
+    table.core.own(own.number, is_own=False)
+    assert table.talk(own, "Q select * from t")[0].startswith('E 55000 dirty read of table "t"')
+
+    found = table.ask(table.core.pop())["dirty_reads"]
+    assert [(each["reader"], each["writer"], each["table"]) for each in found] == [
+        (reader.number, writer.number, "t"),
+        (own.number, writer.number, "t"),
+    ]

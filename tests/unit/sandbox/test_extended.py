@@ -1,0 +1,176 @@
+"""The extended protocol: what a client is told of each message, and what the server is asked behind its back."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_chatdify_db.postgres import wire
+from tests.integration.sandbox.scripts import show
+
+from .table import COPY_IN, ScriptedServer, Table
+
+WRONG = wire.error("42601", "syntax error")
+_GONE = 'E 34000 portal "" does not exist'
+
+
+@pytest.mark.parametrize(
+    ("lines", "answers"),
+    [
+        (["P - select 1", "B - -", "D p -", "E -", "S"], ["1", "2", "n", "C SELECT", "Z I"]),
+        (["P s select 1", "D s s", "C s s", "C s s", "S"], ["1", "n", "3", "3", "Z I"]),
+        (["P p select 1", "B q p", "C p q", "C p q", "S"], ["1", "2", "3", "3", "Z I"]),
+        (["P - -- nothing", "B - -", "E -", "S"], ["1", "2", "C --", "Z I"]),
+        (["P - begin", "B - -", "E -", "S"], ["1", "2", "C BEGIN", "Z T"]),
+        (["B - -", "S"], ["E 26000 unnamed prepared statement does not exist", "Z I"]),
+        (["D s -", "S"], ["E 26000 unnamed prepared statement does not exist", "Z I"]),
+        (["D p -", "S"], [_GONE, "Z I"]),
+        (["E -", "S"], [_GONE, "Z I"]),
+        (["raw D 5800", "S"], ["n", "Z I"]),
+        (["raw B 00", "S"], ["E 08P01 invalid string in message", "Z I"]),
+        (["P - begin", "B p -", "E p", "E p", "S"], ["1", "2", "C BEGIN", 'E 55000 portal "p" cannot be run', "Z E"]),
+        (
+            ["P - begin", "B - -", "E -", "P - select 1", "B - -", "E -", "S"],
+            ["1", "2", "C BEGIN", "1", "2", "C SELECT", "Z T"],
+        ),
+        (["P s select 1", "H"], ["1"]),
+        (["P s select 1", "H", "B - s", "E -", "S"], ["1", "2", "C SELECT", "Z I"]),
+        (["P - select 1", "B - -", "E -", "Q select 2"], ["1", "2", "C SELECT", "C SELECT", "Z T"]),
+        (["P - set x.y = 1", "B - -", "E -", "S"], ["1", "2", "C SET", "Z I"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value[-1][0] in "SHQ" else None,
+)
+def test_answers(table: Table, lines: list[str], answers: list[str]) -> None:
+    """One answer for each message, as the server gives them, and nothing of what the sandbox adds."""
+    assert table.talk(table.join(), *lines) == answers
+
+
+def test_an_error_skips_to_sync(table: Table, server: ScriptedServer) -> None:
+    """Wherever it comes from, the rest of the pipeline is not done, over any number of units."""
+    client = table.join()
+    server.on("select wrong", WRONG, at="P")
+
+    assert table.talk(client, "P - select wrong", "H") == ["E 42601 syntax error"]
+    assert table.talk(client, "P - select 1", "H") == []
+    assert table.talk(client, "Q select 1") == []
+    assert table.talk(client, "S") == ["Z I"]
+
+
+def test_a_statement_that_failed_to_be_prepared_is_not_there(table: Table, server: ScriptedServer) -> None:
+    """Nor one behind it; what was there under its name before is."""
+    client = table.join()
+    table.talk(client, "P s select 1", "S")
+    server.on("select wrong", WRONG, at="P")
+    table.talk(client, "P t select wrong", "P s select 2", "S")
+
+    assert set(client.statements) == {b"s"}
+    assert client.statements[b"s"].rest.startswith(b"select 1")
+
+
+def test_a_closed_statement_is_there_again_after_an_error(table: Table, server: ScriptedServer) -> None:
+    """It may not have been closed; where it was, the server will say so."""
+    client = table.join()
+    table.talk(client, "P s select 1", "S")
+    server.on("select wrong", WRONG, at="P")
+    table.talk(client, "C s s", "P - select wrong", "S")
+
+    assert set(client.statements) == {b"s"}
+
+
+def test_portals_of_a_failed_pipeline(table: Table, server: ScriptedServer) -> None:
+    """Outside a transaction they are gone; in one, the name of a bound one stays taken until it ends."""
+    client = table.join()
+    table.talk(client, "P s select 1", "P w select wrong", "S")
+    for _ in range(2):
+        server.on("select wrong", WRONG, at="E")
+    table.talk(client, "B p s", "B q w", "E q", "S")
+    assert client.portals == {}
+
+    table.talk(client, "Q begin")
+    table.talk(client, "B p s", "B q w", "E q", "S")
+    assert set(client.portals) == {b"p", b"q"}
+    assert table.talk(client, "B p s", "S")[0].startswith("E 25P02")
+
+
+def test_in_a_failed_transaction_only_its_end_is_prepared(table: Table, server: ScriptedServer) -> None:
+    """Statements with rows are not described either; those without are."""
+    client = table.join()
+    table.talk(client, "P s select 1", "P u update t set id = 1", "S")
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin")
+    table.talk(client, "Q select 1/0")
+
+    for line in ("P - select 1", "D s s", "B - s"):
+        assert table.talk(client, line, "S")[0].startswith("E 25P02"), line
+    assert table.talk(client, "D s u", "S") == ["n", "Z E"]
+    assert table.talk(client, "P - rollback", "B - -", "E -", "S") == ["1", "2", "C ROLLBACK", "Z I"]
+
+
+def test_a_statement_of_another_session_is_prepared_again(table: Table, server: ScriptedServer) -> None:
+    """After the server's session was replaced, a client's statement still works, and it hears of nothing."""
+    client = table.join()
+    table.talk(client, "P s select 1", "S")
+    table.core.session._prepared.clear()
+
+    assert table.talk(client, "B - s", "E -", "S") == ["2", "C SELECT", "Z I"]
+    assert table.talk(client, "D s s", "S") == ["n", "Z I"]
+
+
+def test_the_unnamed_statement_is_the_clients_own(table: Table) -> None:
+    """Another client's does not replace it, although the server has only one."""
+    first, second = table.join(), table.join()
+    table.talk(first, "P - select 1", "S")
+    table.talk(second, "P - insert into t values (1)", "S")
+
+    assert table.talk(first, "B - -", "E -", "S") == ["2", "C SELECT", "Z I"]
+
+
+def test_a_portal_that_lives_on_has_a_name_of_its_own(table: Table, server: ScriptedServer) -> None:
+    """The unnamed portal too, if it is not executed to its end; the next one closes it, and so does a query."""
+    client = table.join()
+    table.talk(client, "Q begin")
+    server.on("select 1", wire.PORTAL_SUSPENDED, at="E")
+    assert table.talk(client, "P - select 1", "B - -", "E - 1", "S") == ["1", "2", "s", "Z T"]
+    assert set(client.cursors) == {b""}
+    assert table.talk(client, "B - -", "E -", "S") == ["2", "C SELECT", "Z T"]
+    table.talk(client, "B - -", "S")
+    table.talk(client, "Q select 2")
+    assert client.cursors == {}
+
+
+def test_copy_by_execute(table: Table, server: ScriptedServer) -> None:
+    """The data follows; Sync and Flush are ignored meanwhile, and an error skips to the Sync behind it."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    assert table.talk(client, "P - copy t from stdin", "B - -", "E -", "S")[:2] == ["1", "2"]
+    server.on("copy t", COPY_IN)
+    assert table.talk(client, "H", "S") == []
+    assert table.talk(client, "d 1\\n", "c", "S") == ["C COPY 1", "Z I"]
+
+    server.on("copy t", COPY_IN)
+    table.talk(client, "P - copy t from stdin", "B - -", "E -", "S")
+    server.on("copy t", COPY_IN)
+    assert table.talk(client, "f no") == ["E 57014 COPY from stdin failed"]
+    assert table.talk(client, "S") == ["Z I"]
+
+
+def test_a_foreign_temporary_table_is_not_prepared(table: Table) -> None:
+    """Nor is one of its name made."""
+    owner, other = table.join(), table.join()
+    table.talk(owner, "Q create temp table x (id int)")
+
+    for sql, sqlstate in (("select * from x", "42P01"), ("create temp table x (id int)", "42P07")):
+        assert table.talk(other, f"P - {sql}", "S")[0].startswith(f"E {sqlstate} temporary table")
+        assert table.talk(other, f"Q {sql}")[0].startswith(f"E {sqlstate} temporary table")
+    assert table.talk(owner, "P - select * from x", "S") == ["1", "Z I"]
+
+
+def test_what_is_executed_may_say_something(table: Table) -> None:
+    """A bound call of pg_notify reaches a listener, and one of set_config belongs to its client."""
+    client, listener = table.join(), table.join()
+    table.talk(listener, "Q listen news")
+    table.heard(listener)
+    said = "select pg_notify($1, $2), set_config('work_mem', '1MB', false)"
+    table.talk(client, f"P - {said}", "B - - news hello", "E -", "S")
+
+    assert client.parameters.session == {"work_mem": "x"}
+    assert list(map(show, table.heard(listener))) == ["A news hello"]
