@@ -19,7 +19,7 @@ _GONE = 'E 34000 portal "" does not exist'
         (["P - select 1", "B - -", "D p -", "E -", "S"], ["1", "2", "n", "C SELECT", "Z I"]),
         (["P s select 1", "D s s", "C s s", "C s s", "S"], ["1", "n", "3", "3", "Z I"]),
         (["P p select 1", "B q p", "C p q", "C p q", "S"], ["1", "2", "3", "3", "Z I"]),
-        (["P - -- nothing", "B - -", "E -", "S"], ["1", "2", "C --", "Z I"]),
+        (["P - -- nothing", "B - -", "E -", "S"], ["1", "2", "I", "Z I"]),
         (["P - begin", "B - -", "E -", "S"], ["1", "2", "C BEGIN", "Z T"]),
         (["B - -", "S"], ["E 26000 unnamed prepared statement does not exist", "Z I"]),
         (["D s -", "S"], ["E 26000 unnamed prepared statement does not exist", "Z I"]),
