@@ -20,6 +20,7 @@ from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.journal import Journal
+from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
@@ -33,6 +34,9 @@ class Outside(Protocol):
 
     def open_direct(self, client: Client) -> DirectSession:
         """Open a session of the client's own; raises ``Unavailable``."""
+
+    def ask_direct(self, client: Client, sql: str) -> list[str]:
+        """Return what *sql* yields in the client's own session, which is idle; nothing if it does not answer."""
 
     def close_direct(self, client: Client) -> None:
         """Close it."""
@@ -397,17 +401,21 @@ class Core:
         yield from ()
         self.is_direct = False
         changed, self._changed = self._changed, False
-        left = []
+        left, remaining = [], []
         for number, direct in list(self._direct.items()):
             client = direct.client
             changed |= direct.changed
             if direct.status != "I":
                 left.append(client.describe())
                 client.transaction = Transaction(number, failed=True, lost=frame)
+            elif direct.left and direct.is_idle:
+                for what in self.outside.ask_direct(client, leftovers.OF_A_SESSION):
+                    sql = direct.left.get(what, "")
+                    remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
             client.portals.clear()
             self.outside.close_direct(client)
             del self._direct[number]
-        return _report(changed, left)
+        return {**_report(changed, left), "leftovers": remaining}
 
 
 def _report(wrote: bool, in_transaction: list[str], lost: str = "") -> dict[str, Any]:

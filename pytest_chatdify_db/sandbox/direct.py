@@ -12,13 +12,15 @@ from struct import Struct
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import names, parameters, sql
+from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
     DESCRIBE,
+    FUNCTION_CALL,
     PARSE,
     QUERY,
+    SYNC,
     Client,
     Message,
     Prepared,
@@ -38,6 +40,8 @@ _HARMLESS: Final = frozenset(sql.Kind) - {
     sql.Kind.PREPARE_TRANSACTION,
 }
 _SEQUENCES: Final = frozenset({"nextval", "setval"})
+#: Messages that the server answers to the end.
+_ENDED_BY_READY: Final = frozenset({FUNCTION_CALL, QUERY, SYNC})
 #: Messages that may name a run-time parameter.
 _MAY_SET: Final = frozenset({BIND, PARSE, QUERY})
 
@@ -56,6 +60,7 @@ class DirectSession:
         status: The transaction status it reported last.
         changed: Whether the client has, or may have, changed the database. Sequences count.
         has_timeouts: Whether the client has, or may have, set a timeout that ends its statements or transactions.
+        left: What the client may have left with the session that no transaction ends, and the statement that did.
     """
 
     def __init__(self, client: Client, reported: Mapping[str, str], may_write: Callable[[Statement], bool]) -> None:
@@ -64,11 +69,13 @@ class DirectSession:
         self.make_room: Callable[[], None] = lambda: None
         self.status = "I"
         self.changed = False
+        self.left: dict[str, str] = {}
         self.has_timeouts = any(name.endswith("_timeout") for name in client.parameters.effective)
         self._may_write = may_write
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
         self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
+        self._awaited = 0  # ReadyForQuery that the client is still to get
         self._hidden = 0  # ReadyForQuery that the client must not see
         self._buffer = bytearray()
         for name, value in reported.items():
@@ -78,6 +85,11 @@ class DirectSession:
         if adopt := parameters.switch({}, client.parameters.effective):
             self.out += wire.query(adopt)
             self._hidden += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the session is between transactions, and nothing is under way."""
+        return self.status == "I" and not self._awaited and not self._hidden
 
     # -- From the client
 
@@ -93,6 +105,7 @@ class DirectSession:
 
     def _translated(self, message: Message) -> bytes:
         kind, body = message
+        self._awaited += kind in _ENDED_BY_READY
         if kind in _MAY_SET:
             self.has_timeouts |= b"_timeout" in body
         if kind == PARSE:
@@ -136,7 +149,12 @@ class DirectSession:
         return prepared.parse, prepared.name
 
     def _see(self, statement: Statement | None) -> None:
-        """Note whether *statement* leaves the database as it is; it was prepared or sent, so it may be executed."""
+        """Note whether *statement* leaves the database as it is, and what it leaves with the session.
+
+        It was prepared or sent, so it may be executed.
+        """
+        if statement is not None and (what := leftovers.may_leave(statement)):
+            self.left[what] = statement.text
         if (
             statement is None
             or statement.kind not in _HARMLESS
@@ -187,6 +205,7 @@ class DirectSession:
                 self._hidden -= 1
                 return b""
             self.status = chr(message[5])
+            self._awaited -= 1
             return message
         if kind == 83:  # ParameterStatus
             name, value = (part.decode("utf-8", "replace") for part in message[5:-1].split(b"\0"))

@@ -367,6 +367,25 @@ class Host:
         self._watch(peer)
         return direct
 
+    def ask_direct(self, client: Client, sql: str) -> list[str]:
+        """Return what *sql* yields in the client's own session, which is idle; nothing if it does not answer."""
+        own = self._own.get(client.number)
+        if own is None or own.peer.has_output or self._has_spoken(client):
+            return []
+        own.peer.sock.settimeout(_PATIENCE)
+        session = Connection(own.address, own.peer.sock)
+        try:
+            answer = [row[0] or "" for row in session.query(sql)]
+            session.detach().setblocking(False)
+        except (ConnectError, ServerError):
+            return []
+        return answer
+
+    def _has_spoken(self, client: Client) -> bool:
+        """Return whether the client has sent something that was not read yet, were it that it ends."""
+        _, peer = self._clients[client.number]
+        return bool(select.select([peer.sock], [], [], 0)[0])
+
     def close_direct(self, client: Client) -> None:
         """Close it."""
         own = self._own.pop(client.number, None)

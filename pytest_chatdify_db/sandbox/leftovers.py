@@ -25,6 +25,27 @@ LOCKS: Final = (
     " WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
 )
 LOCK: Final = "advisory lock"
+_TABLE: Final = "temporary table "
+#: Asked of a session that a client has for itself, between transactions: all of it, as messages call it.
+OF_A_SESSION: Final = """
+SELECT 'LISTEN ' OPERATOR(pg_catalog.||) channel FROM pg_catalog.pg_listening_channels() AS channel
+ UNION SELECT 'advisory lock' FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+ UNION SELECT 'temporary table ' OPERATOR(pg_catalog.||) relname FROM pg_catalog.pg_class
+        WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind = 'r'
+ ORDER BY 1
+"""
+
+
+def may_leave(statement: Statement) -> str:
+    """Return what *statement* may leave with its connection, as messages call it; empty for nothing."""
+    if statement.kind is Kind.LISTEN:
+        return f"LISTEN {statement.name}"
+    if any("advisory" in name and "xact" not in name and "unlock" not in name for name in statement.calls):
+        return LOCK
+    if statement.kind is Kind.WRITE and (made := temporary.made(statement)) is not None:
+        return f"{_TABLE}{made.name}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +64,10 @@ class Leftovers:
 
     def note(self, client: Client, statement: Statement, depth: int) -> None:
         """Take note of what *client* has executed in the frame that is the *depth*-th."""
-        if any("advisory" in name and "xact" not in name and "unlock" not in name for name in statement.calls):
-            self._suspects.append(_Suspect(client.number, "", statement.text, depth))
-        elif statement.kind is Kind.WRITE and (made := temporary.made(statement)) is not None:
-            self._suspects.append(_Suspect(client.number, made.name, statement.text, depth))
+        left = may_leave(statement)
+        if left and statement.kind is not Kind.LISTEN:
+            name = left.removeprefix(_TABLE) if left != LOCK else ""
+            self._suspects.append(_Suspect(client.number, name, statement.text, depth))
 
     def has_tables(self, depth: int) -> bool:
         """Return whether there may be temporary tables from above *depth*."""
@@ -69,7 +90,7 @@ class Leftovers:
         for each in ended:
             is_there = each.name in tables if each.name else has_locks
             if is_there and each.client in clients:
-                what = f"temporary table {each.name}" if each.name else LOCK
+                what = f"{_TABLE}{each.name}" if each.name else LOCK
                 found[each.client, what] = Leftover(each.client, clients[each.client].label, what, each.sql[:500])
         return list(found.values())
 

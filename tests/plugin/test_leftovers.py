@@ -65,3 +65,50 @@ def test_off(tests: Project) -> None:
 
     result.assert_outcomes(passed=2)
     assert "has left" not in result.stdout.str()
+
+
+_OWN = """
+import pytest
+from sqlalchemy import text
+
+from app.db import get_sync_session
+
+pytestmark = pytest.mark.chatdify_db(isolation="database")
+
+
+def test_leaves_much():
+    with get_sync_session() as session:
+        session.execute(text("SELECT pg_advisory_lock(4711)"))
+        session.execute(text("CREATE TEMPORARY TABLE scratch (x int)"))
+        session.execute(text("LISTEN orders"))
+
+
+def test_is_tidy():
+    with get_sync_session() as session:
+        session.execute(text("SELECT pg_advisory_lock(4711)"))
+        session.execute(text("CREATE TEMPORARY TABLE scratch (x int) ON COMMIT DROP"))
+        session.execute(text("LISTEN orders"))
+        session.execute(text("SELECT pg_advisory_unlock(4711)"))
+        session.execute(text("UNLISTEN orders"))
+"""
+
+
+def test_with_a_database_of_its_own(project: Project) -> None:
+    """Sessions of PostgreSQL's own are asked what they keep, and it is told with the same words."""
+    project.write_models()
+    project.write("test_it.py", _OWN)
+
+    result = project.run("--chatdify-db-leaks=error")
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*chatdify-db: test_it.py::test_leaves_much has left something with connections that go back to *",
+            "*  - LISTEN orders: connection *, by *test_it.py:*in test_leaves_much*",
+            "*    LISTEN orders",
+            "*  - advisory lock: connection *, by *test_it.py:*in test_leaves_much*",
+            "*    SELECT pg_advisory_lock(4711)",
+            "*  - temporary table scratch: connection *, by *test_it.py:*in test_leaves_much*",
+            "*    CREATE TEMPORARY TABLE scratch (x int)",
+        ]
+    )
