@@ -384,7 +384,11 @@ class Host:
     def _has_spoken(self, client: Client) -> bool:
         """Return whether the client has sent something that was not read yet, were it that it ends."""
         _, peer = self._clients[client.number]
-        return bool(select.select([peer.sock], [], [], 0)[0])
+        try:
+            peer.sock.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return not _wants_more(error)
+        return True
 
     def close_direct(self, client: Client) -> None:
         """Close it."""
