@@ -105,9 +105,10 @@ class Parameters:
         in_force: What follows from them; the same object for as long as none of them changes.
     """
 
-    startup: Settings = NO_SETTINGS
-    session: Settings = NO_SETTINGS
-    local: Settings = NO_SETTINGS
+    # Python 3.11 takes no mapping proxy for a default.
+    startup: Settings = field(default_factory=lambda: NO_SETTINGS)
+    session: Settings = field(default_factory=lambda: NO_SETTINGS)
+    local: Settings = field(default_factory=lambda: NO_SETTINGS)
     in_force: InForce = field(default=_NOTHING_IN_FORCE, repr=False)
 
     @property

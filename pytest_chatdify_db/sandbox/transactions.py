@@ -71,7 +71,8 @@ class Level:
     name: str = ""
     settings: tuple[Settings, Settings] = (NO_SETTINGS, NO_SETTINGS)
     signals: int = 0
-    temporary: Tables = NO_TABLES
+    # Python 3.11 takes no mapping proxy for a default.
+    temporary: Tables = field(default_factory=lambda: NO_TABLES)
     constraints: tuple[str, ...] = ()
     mark: Savepoint | None = None
 
