@@ -157,6 +157,19 @@ def comments(connection: Connection, prefix: str) -> dict[str, str]:
     return {name or "": text for name, text in rows if text is not None}
 
 
+def age(connection: Connection, name: str) -> float:
+    """Return how many seconds ago the database *name* was made, by the oldest of its files.
+
+    Raises:
+        ServerError: The role may not read the server's files.
+    """
+    ((seconds,),) = connection.query(
+        "SELECT extract(epoch FROM clock_timestamp() - (pg_stat_file(format('base/%s/PG_VERSION', oid))).modification) "
+        f"FROM pg_database WHERE datname = {quote_literal(name)}"  # noqa: S608 - quoted
+    )
+    return float(seconds or 0)
+
+
 def clock(connection: Connection) -> float:
     """Return the server's time in seconds: the one clock that all runs on a server share."""
     ((seconds,),) = connection.query("SELECT extract(epoch FROM clock_timestamp())")

@@ -95,9 +95,11 @@ class Examination:
         server, line = _timed("start the server", self._start_server)
         yield line
         yield f"    {summary(server)}"
-        running, line = _timed("prepare the database and the sandbox", lambda: self._prepare(server, schema))
+        news: list[str] = []
+        running, line = _timed("prepare the database and the sandbox", lambda: self._prepare(server, schema, news))
         yield line
-        yield f"    template {running.template}"
+        is_new = any("building" in each for each in news)
+        yield f"    template {running.template}, " + ("built now" if is_new else f"found{_age(running)}")
         answer, line = _timed("connect through the sandbox and ask for its version", self._ask)
         yield line
         yield f"    {answer}"
@@ -114,15 +116,36 @@ class Examination:
     def _start_server(self) -> Server:
         return self.lifecycle.start_server(lambda _: None)
 
-    def _prepare(self, server: Server, schema: Schema) -> Running:
+    def _prepare(self, server: Server, schema: Schema, news: list[str]) -> Running:
         self.lifecycle.spawn_sandbox()
-        return self.lifecycle.start(server, schema, lambda _: None)
+        return self.lifecycle.start(server, schema, news.append)
 
     def _ask(self) -> str:
         from pytest_chatdify_db.postgres.connection import connect
 
         with connect(self.lifecycle.redirect.address) as connection:
             return str(connection.query("SELECT version()")[0][0])
+
+
+def _age(running: Running) -> str:
+    """Return when the template was made, as far as the server lets its role know."""
+    from pytest_chatdify_db import admin
+    from pytest_chatdify_db.postgres.connection import ServerError, connect
+
+    try:
+        with connect(running.server.address) as connection:
+            seconds = admin.age(connection, running.template)
+    except ServerError:
+        return ""
+    return f", made {_duration(seconds)} ago"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        number = int(seconds // size)
+        if number:
+            return f"{number} {unit}" + ("s" if number > 1 else "")
+    return "less than a minute"
 
 
 def _timed(what: str, do: Callable[[], _Value]) -> tuple[_Value, str]:

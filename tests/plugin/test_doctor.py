@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_chatdify_db import doctor
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -31,13 +33,34 @@ def test_everything_works(project: Project) -> None:
             "  start the server: * s",
             "    chatdify-db: PostgreSQL * (embedded, as asked for*",
             "  prepare the database and the sandbox: * s",
-            "    template chatdify_db_*",
+            "    template chatdify_db_*, *",
             "  connect through the sandbox and ask for its version: * s",
             "    PostgreSQL *",
             "result: works",
         ]
     )
     result.stdout.no_fnmatch_line("*collected*")
+
+
+def test_age_of_the_template(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template is built by the first run, and found, with its age, by the next one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project.pytester.path / "cache"))
+    project.write_models()
+
+    first = project.run("--chatdify-db-doctor", "--chatdify-db-metadata=models:Base")
+    second = project.run("--chatdify-db-doctor", "--chatdify-db-metadata=models:Base")
+
+    first.stdout.fnmatch_lines(["    template chatdify_db_*, built now"])
+    second.stdout.fnmatch_lines(["    template chatdify_db_*, found, made * ago"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "less than a minute"), (60, "1 minute"), (7_300, "2 hours"), (86_400, "1 day"), (900_000, "10 days")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    """The largest unit that fits says enough."""
+    assert doctor._duration(seconds) == words
 
 
 def test_something_is_broken(project: Project) -> None:
