@@ -164,8 +164,8 @@ def age(connection: Connection, name: str) -> float:
         ServerError: The role may not read the server's files.
     """
     ((seconds,),) = connection.query(
-        "SELECT extract(epoch FROM clock_timestamp() - (pg_stat_file(format('base/%s/PG_VERSION', oid))).modification) "
-        f"FROM pg_database WHERE datname = {quote_literal(name)}"  # noqa: S608 - quoted
+        "SELECT extract(epoch FROM clock_timestamp() - (pg_stat_file(format('base/%s/PG_VERSION', oid))).modification) "  # noqa: S608
+        f"FROM pg_database WHERE datname = {quote_literal(name)}"
     )
     return float(seconds or 0)
 
