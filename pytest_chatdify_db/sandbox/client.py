@@ -210,7 +210,8 @@ class Client:
     has_local: bool = False  # statements that the sandbox answers for
     portals: dict[bytes, Portal] = field(default_factory=dict)
     cursors: dict[bytes, Cursor] = field(default_factory=dict)
-    temporary: Tables = NO_TABLES
+    # Python 3.11 takes no mapping proxy for a default.
+    temporary: Tables = field(default_factory=lambda: NO_TABLES)
     notifications: bytearray = field(default_factory=bytearray)
     channels: set[str] = field(default_factory=set)
     copying: Copying | None = None
