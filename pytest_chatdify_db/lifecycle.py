@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.sandbox.reports import Executed
     from pytest_chatdify_db.schema import Seed
-    from pytest_chatdify_db.sequences import Baseline
+    from pytest_chatdify_db.sequences import Sequences
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.startup import ServerStart
     from pytest_chatdify_db.templates import Recipe
@@ -135,7 +135,7 @@ class Lifecycle:
         self._sandbox: Sandbox | None = None
         self._recipe: Recipe | None = None
         self._begun: ServerStart | None = None
-        self._sequences: Baseline | None = None
+        self._sequences: Sequences | None = None
         self._left_open: set[str] = set()
         self._speaks = False
         self._resources = ExitStack()
@@ -349,13 +349,10 @@ class Lifecycle:
             from pytest_chatdify_db import sequences, templates
 
             fresh = templates.clone(running.server, running.template, self._new_clone_name())
-            self._sequences = sequences.Baseline.read(fresh)
+            self._sequences = sequences.Sequences(sequences.Baseline.read(fresh))
             templates.drop(running.server, fresh.database)
-        if turn.database is not None:
-            # Past the sandbox, which would take the database for one that the test has changed.
-            self._sequences.restore(turn.database, has_rows=bool(running.frames.fixtures))
-        else:
-            self._sequences.restore(self.redirect.address, has_rows=bool(running.frames.fixtures))
+        # Past the sandbox where it can be, which would take the database for one that the test has changed.
+        self._sequences.restore(turn.database or self.redirect.address, running.frames.fixtures)
 
     def close_turn(self) -> list[Finding]:
         """End the turn of the running test and undo what it wrote; return what was noticed in it.

@@ -1,10 +1,14 @@
-"""Sequences set back to where a fresh database has them, in one statement, and past the rows that are there already.
+"""Sequences set back to where a fresh database has them, and past the rows that are there already.
+
+The rule: where they belong is found out once, for the template and for the rows of wider fixtures; setting them back is
+one statement.
 
 Sequences are not part of a transaction, so a rollback leaves them where they are; tests that check ids ask for this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from pytest_chatdify_db.postgres.address import Address
@@ -83,3 +87,31 @@ class Baseline:
                     connection.query(self.statement)
                 if has_rows:
                     connection.query(_BEYOND_ROWS)
+
+
+class Sequences:
+    """Where the sequences belong at the beginning of a test, by the fixtures that have rows then.
+
+    Args:
+        fresh: Where those of a fresh database are.
+    """
+
+    def __init__(self, fresh: Baseline) -> None:
+        self._fresh = fresh
+        self._fixtures: tuple[Hashable, ...] = ()
+        self._with_rows = fresh
+
+    def restore(self, address: Address, fixtures: Sequence[Hashable]) -> None:
+        """Set them back in the database at *address*, in which there are the rows of *fixtures*.
+
+        Args:
+            address: A copy of the template, or the sandbox in front of one.
+            fixtures: The wider fixtures that have rows; each test begins with these same rows.
+        """
+        if not fixtures:
+            self._fresh.restore(address, has_rows=False)
+        elif tuple(fixtures) == self._fixtures:
+            self._with_rows.restore(address, has_rows=False)
+        else:
+            self._fresh.restore(address, has_rows=True)
+            self._with_rows, self._fixtures = Baseline.read(address), tuple(fixtures)

@@ -10,7 +10,7 @@ from pytest_chatdify_db import admin, servers
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
 from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.sequences import Baseline
+from pytest_chatdify_db.sequences import Baseline, Sequences
 from pytest_chatdify_db.servers import Server
 
 _TABLES = """
@@ -127,3 +127,21 @@ def test_without_sequences(server: Server) -> None:
     assert Baseline.read(server.address).statement == ""
     Baseline("").restore(server.address, has_rows=False)
     Baseline("").restore(server.address, has_rows=True)
+
+
+def test_the_rows_of_fixtures_are_looked_at_once(baseline: Baseline, copy: Address) -> None:
+    """As long as it is the same fixtures; without any the sequences go back to the beginning."""
+    known = Sequences(baseline)
+
+    def ids(*fixtures: str) -> tuple[int, int]:
+        known.restore(copy, fixtures)
+        with connect(copy) as connection:
+            ((plain, seeded),) = connection.query("SELECT nextval('plain_id_seq'), nextval('seeded_id_seq')")
+        return int(plain or 0), int(seeded or 0)
+
+    with connect(copy) as connection:
+        connection.query("INSERT INTO plain (id) VALUES (41)")
+    assert [ids("one"), ids("one")] == [(42, 4), (42, 4)]
+    with connect(copy) as connection:
+        connection.query("INSERT INTO plain (id) VALUES (51)")
+    assert [ids("one"), ids("one", "two"), ids()] == [(42, 4), (52, 4), (1, 4)]
