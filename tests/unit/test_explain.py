@@ -6,7 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from pytest_chatdify_db.explain import sendable, slowest
+from pytest_chatdify_db import explain
+from pytest_chatdify_db.explain import section, sendable, slowest
+from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.statements import Statement
 
 ONE = UUID(int=1)
@@ -52,3 +54,30 @@ def test_slowest() -> None:
 def test_sendable(statement: Statement, sent: tuple[str, object]) -> None:
     """Each driver's way to write parameters becomes psycopg2's; of many sets the first is taken."""
     assert sendable(statement) == sent
+
+
+def test_database_that_is_gone() -> None:
+    """The section says why there is no plan."""
+    statement = Statement("SELECT 1", "psycopg2", seconds=0.5)
+
+    text = section([statement], Address("/nowhere"), ())
+
+    assert text.startswith("SELECT 1  (500.0 ms)\n    cannot be explained: ")
+    assert section([], Address("/nowhere"), ()) == ""
+
+
+def test_long_plan() -> None:
+    """Of a long plan the beginning is shown."""
+
+    class Cursor:
+        def execute(self, *_: object) -> None:
+            pass
+
+        def fetchall(self) -> list[tuple[str]]:
+            return [(f"line {number} " + "x" * 200,) for number in range(20)]
+
+    lines = list(explain._lines(Cursor(), "EXPLAIN SELECT 1", None))  # type: ignore[arg-type]
+
+    assert len(lines) == 9
+    assert all(len(line) <= 160 for line in lines)
+    assert lines[-1] == "... 12 more lines"
