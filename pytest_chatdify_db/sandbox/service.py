@@ -47,15 +47,14 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
 
 def cancel(session: SharedSession, client: Client, unit: list[Message]) -> None:
     """Answer a unit that was cancelled before its turn came."""
-    is_skipped, waits = client.skips, client.copying
+    last, waits = unit[-1].kind, client.copying
     client.copying = None
-    last = unit[-1].kind
-    if not is_skipped:
+    if not client.skips:
         session.fail(client, refusals.CANCELLED)
-    client.skips = last == FLUSH or (waits is not None and waits.is_extended)
-    if last == SYNC:
-        client.mid_pipeline = False
-    if last != FLUSH and not client.skips:
+        client.skips = last == FLUSH if waits is None else waits.is_extended
+    if last == SYNC and waits is None:  # while data is expected Sync is ignored
+        client.skips = client.mid_pipeline = False
+    if not client.skips:
         session.ready(client)
 
 

@@ -1,0 +1,149 @@
+"""A client with a session of its own: all passes as it is, but for what it brings along from another session."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.catalog import Catalog
+from pytest_chatdify_db.sandbox.client import Client, Stage, Stored
+from pytest_chatdify_db.sandbox.direct import DirectSession
+from tests.integration.sandbox.scripts import Step, show
+
+from .table import REPORTED, messages
+
+
+def client() -> Client:
+    """Return a client that has logged in."""
+    return Client(7, b"key!", stage=Stage.READY, reported=dict(REPORTED))
+
+
+def session(of: Client) -> DirectSession:
+    """Return a session of its own."""
+    return DirectSession(of, REPORTED, Catalog().may_write)
+
+
+def sent(direct: DirectSession, *lines: str) -> list[tuple[str, bytes]]:
+    """Have the client send messages; return what goes to the server."""
+    of = direct.client
+    of.feed(b"".join(Step("", *line.partition(" ")[::2]).data for line in lines))
+    of.cut()
+    while of.units:
+        direct.take(of.units.popleft())
+    data = bytes(direct.out)
+    direct.out.clear()
+    return list(messages(data))
+
+
+def shown(direct: DirectSession, data: bytes) -> list[str]:
+    """Have the server say *data*; return what the client is shown."""
+    direct.receive(data)
+    lines = [show(wire.message(kind.encode(), body)) for kind, body in messages(direct.client.out)]
+    direct.client.out.clear()
+    return lines
+
+
+def test_it_begins_with_the_clients_parameters() -> None:
+    """They are set unseen, and what the session reports otherwise than the one before is told."""
+    of = client()
+    of.reported["TimeZone"] = "Europe/Berlin"
+    of.parameters.start({"work_mem": "1MB"})
+    direct = session(of)
+
+    assert shown(direct, wire.command_complete("SELECT 1") + wire.READY["I"]) == ["S TimeZone=UTC"]
+    assert b"set_config('work_mem'" in bytes(direct.out)
+    assert shown(direct, wire.READY["I"]) == ["Z I"]
+
+
+def test_names_of_statements_are_those_of_the_shared_session() -> None:
+    """So that a client may move; portals keep their names."""
+    direct = session(client())
+
+    assert sent(direct, "P s select 1", "D s s", "B p s", "E p", "C s s", "S") == [
+        ("P", b"chatdify.7.s\0select 1\0\0\0"),
+        ("D", b"Schatdify.7.s\0"),
+        ("B", b"p\0chatdify.7.s\0" + bytes(6)),
+        ("E", b"p\0" + bytes(4)),
+        ("C", b"Schatdify.7.s\0"),
+        ("S", b""),
+    ]
+    assert sent(direct, "P - select 1", "B - -", "C s -", "D p -", "S")[2] == ("C", b"S\0")
+
+
+def test_a_statement_that_it_brings_along_is_prepared_again() -> None:
+    """Unseen, and once; an unnamed one after each other one. One that nobody knows is the server's to refuse."""
+    of = client()
+    first = session(of)
+    sent(first, "P s select 1", "P - select 2", "S")
+    direct = session(of)
+
+    assert [kind for kind, _ in sent(direct, "B - s", "S")] == ["P", "B", "S"]
+    assert [kind for kind, _ in sent(direct, "B - s", "D s s", "S")] == ["B", "D", "S"]
+    assert [kind for kind, _ in sent(direct, "B - -", "B - -", "S")] == ["P", "B", "B", "S"]
+    assert [kind for kind, _ in sent(direct, "B - unknown", "D s unknown", "S")] == ["B", "D", "S"]
+    assert shown(direct, wire.PARSE_COMPLETE + wire.BIND_COMPLETE + wire.READY["I"]) == ["2", "Z I"]
+
+
+def test_what_the_server_says_is_shown() -> None:
+    """A parameter only where it changes, names as the client has given them, and messages however they arrive."""
+    direct = session(client())
+    sent(direct, "P s select 1", "S")
+    data = (
+        wire.PARSE_COMPLETE
+        + wire.parameter_status("TimeZone", "UTC")
+        + wire.parameter_status("TimeZone", "Europe/Berlin")
+        + wire.notice("00000", "about chatdify.7.s")
+        + wire.error("42601", "about chatdify.7.s")
+        + wire.command_complete("SELECT 1")
+        + wire.READY["T"]
+    )
+    lines = shown(direct, data[:30]) + shown(direct, data[30:])
+
+    assert lines == ["1", "S TimeZone=Europe/Berlin", "N 00000 about s", "E 42601 about s", "C SELECT 1", "Z T"]
+    assert direct.status == "T"
+    assert shown(direct, wire.PARSE_COMPLETE) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("Q select 1", False),
+        ("Q begin; set x.y = 1; commit", False),
+        ("Q insert into t values (1)", True),
+        ("Q select nextval('q')", True),
+        ("Q select lo_create(0)", True),
+        ("P - select 1; select 2", True),
+        ("P - select 1", False),
+        ("P - delete from t", True),
+    ],
+)
+def test_what_may_have_changed_the_database(line: str, *, changed: bool) -> None:
+    """Sequences count, and what cannot be told."""
+    direct = session(client())
+    sent(direct, line, "S")
+
+    assert direct.changed is changed
+
+
+def test_who_has_a_limit_of_time() -> None:
+    """By its start-up packet, or by anything that it says."""
+    of = client()
+    assert not session(of).has_timeouts
+    direct = session(of)
+    sent(direct, "Q set lock_timeout = 1")
+    assert direct.has_timeouts
+    of.parameters.start({"statement_timeout": "1"})
+    assert session(of).has_timeouts
+
+
+def test_the_data_of_a_copy_passes_in_parts() -> None:
+    """With room made after each."""
+    direct = session(client())
+    rooms: list[int] = []
+    direct.make_room = lambda: rooms.append(len(direct.out))
+    stored = Stored.in_(client().new_store())
+    stored.store.put(b"one")
+    stored.store.put(b"two")
+    direct.take([stored])
+
+    assert (bytes(direct.out), rooms) == (b"onetwo", [3, 6])
