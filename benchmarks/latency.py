@@ -14,6 +14,10 @@ from benchmarks.postgres import Stand
 from benchmarks.sandboxed import Sandboxed, sandboxed
 from benchmarks.stats import Figure
 from benchmarks.tables import Table
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.sequences import Baseline
+
+_SEQUENCES = 100
 
 _NOTES = (
     "Median microseconds of the median of each turn; ratios are taken turn by turn, with their extremes.",
@@ -29,14 +33,21 @@ def tables(stand: Stand, turns: int) -> list[Table]:
         rows = [_row(operation, asyncio.run(_measure(operation, setting, turns))) for operation in OPERATIONS]
         setting.pop()
         reset = _measure_reset(setting, turns * 20)
+        sequences = _measure_sequences(setting, turns * 20)
     columns = ("operation", "driver", "direct", "sandbox", "sandbox / direct", "sandbox / unix socket")
     return [
         Table("Latency through the sandbox", columns, tuple(rows), _NOTES),
         Table(
             "Reset between two tests",
             ("what", "microseconds"),
-            (("undo one committed insert and begin the next test", reset.scaled(1e6).text(0)),),
-            ("Two messages to the sandbox and back; median, and the range without a tenth at either end.",),
+            (
+                ("undo one committed insert and begin the next test", reset.scaled(1e6).text(0)),
+                (f"reset_sequences=True with {_SEQUENCES} sequences", sequences.scaled(1e6).text(0)),
+            ),
+            (
+                "Two messages to the sandbox and back, and a connection for the sequences; median, and the range "
+                "without a tenth at either end.",
+            ),
         ),
     ]
 
@@ -80,5 +91,26 @@ def _measure_reset(setting: Sandboxed, times: int) -> Figure:
         seconds.append(time.perf_counter() - begun)
     connection.close()
     setting.pop()
+    return _without_extremes(seconds)
+
+
+def _measure_sequences(setting: Sandboxed, times: int) -> Figure:
+    """Return the seconds that it takes to set sequences back of which each was drawn from, without extremes."""
+    seconds = []
+    setting.push()
+    with connect(setting.sandbox) as connection:
+        for number in range(_SEQUENCES):
+            connection.query(f"CREATE SEQUENCE drawn_{number}")
+        baseline = Baseline.read(setting.sandbox)
+        for _ in range(times):
+            connection.query("SELECT " + ", ".join(f"nextval('drawn_{number}')" for number in range(_SEQUENCES)))
+            begun = time.perf_counter()
+            baseline.restore(setting.sandbox, has_rows=False)
+            seconds.append(time.perf_counter() - begun)
+    setting.pop()
+    return _without_extremes(seconds)
+
+
+def _without_extremes(seconds: list[float]) -> Figure:
     seconds.sort()
     return Figure(median(seconds), seconds[len(seconds) // 10], seconds[-1 - len(seconds) // 10])

@@ -97,7 +97,8 @@ def _start(control: socket.socket, listener: socket.socket, profile: Path | None
 
 
 def _order(control: socket.socket, order: dict[str, Any]) -> None:
-    control.sendall(json.dumps(order).encode() + b"\n")
+    # Each is answered before the next one is given, so that all may have the same number.
+    control.sendall(json.dumps({**order, "number": 0}).encode() + b"\n")
     line = b""
     while not line.endswith(b"\n"):
         part = control.recv(65536)

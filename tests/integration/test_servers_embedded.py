@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -134,15 +135,15 @@ def test_the_second_start_only_unpacks(cache: Path) -> None:
     assert [path.suffix for path in cache.iterdir()] == [".tar"]
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "hollow"])
+@pytest.mark.parametrize("damage", ["empty", "text", "hollow", "newer"])
 def test_a_broken_cache_is_repaired(cache: Path, run: Run, damage: str, tmp_path: Path) -> None:
-    """What cannot be unpacked, or gives a server that does not start, is made again."""
+    """What cannot be unpacked, or gives a server that does not start, is made again; so is what a newer one wrote."""
     binaries = embedded._usable(programs.server_user())
     (entry,) = cluster.entries(binaries, programs.server_user())
     cache.mkdir()
-    if damage == "hollow":
+    if damage in {"hollow", "newer"}:
         (tmp_path / "hollow").mkdir()
-        (tmp_path / "hollow" / "PG_VERSION").write_text(f"{binaries.major}\n")
+        (tmp_path / "hollow" / "PG_VERSION").write_text(f"{binaries.major if damage == 'hollow' else 99}\n")
         (tmp_path / "hollow").chmod(0o700)
         subprocess.run(["tar", "-C", tmp_path / "hollow", "-cf", entry, "."], check=True)
     else:
@@ -161,6 +162,37 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
     assert start(run).version
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Path]:
+    """Return a directory on a file system that has no room for a server, open to the user whom root runs it as."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", folder], check=True)
+        yield Path(folder)
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.needs("small-disk")
+def test_a_full_disk_is_one_error(full_disk: Path) -> None:
+    """The cause says that there is no space, and what was written is removed."""
+    run = Run.create(full_disk / "runs")
+    with pytest.raises(ServerUnavailable, match="could not initialise a data directory") as caught:
+        start(run)
+    run.close()
+
+    assert "No space left on device" in caught.value.cause
+    assert list((full_disk / "runs").iterdir()) == []
+
+
+@pytest.mark.needs("small-disk")
+def test_a_cache_on_a_full_disk_is_done_without(full_disk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server starts, and half an archive is not left behind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(full_disk))
+
+    assert start(run).version
+    assert list((full_disk / "chatdify-db").iterdir()) == []
 
 
 def test_a_server_that_ends_at_once_shows_its_log(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,19 @@ def test_information_in_a_broken_state(project: Project, monkeypatch: pytest.Mon
     assert result.ret == expected
 
 
+@pytest.mark.parametrize("flag", ["--help", "--version", "--collect-only"])
+def test_information_without_anything_that_works(project: Project, monkeypatch: pytest.MonkeyPatch, flag: str) -> None:
+    """No engine, no cache, no tables, no migrations: nothing of it is needed before a test runs."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    monkeypatch.setenv("CHATDIFY_DB_METADATA", "nowhere:Base")
+    monkeypatch.setenv("CHATDIFY_DB_MIGRATIONS", "/nowhere/alembic.ini")
+    monkeypatch.setenv("CHATDIFY_DB_IMAGE", "127.0.0.1:1/nothing:1")
+    project.write("test_it.py", _FIXTURE)
+
+    assert project.run(flag, server="container").ret == pytest.ExitCode.OK
+
+
 def test_marker_is_listed(project: Project) -> None:
     """``--markers`` shows the marker with its signature, and ``--strict-markers`` knows it."""
     result = project.run("--markers")
