@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import sys
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 from typing import Final
 
 import pytest
@@ -78,6 +81,10 @@ IO: Final = frozenset(
     "time".split()
 )
 IO_ALLOWED: Final = {(f"{_P}.postgres.auth", "os")}  # random bytes for a log-in
+
+
+# Modules that are run, not imported.
+PROGRAMS: Final = ("__main__", "alembic_program")
 
 
 def _fits(module: str, patterns: tuple[str, ...]) -> bool:
@@ -159,3 +166,12 @@ def test_pure_modules_do_no_io(module: str) -> None:
     used = {(module, name) for name in (outer.split(".")[0] for outer in outer_imports_of(module)) if name in IO}
 
     assert used <= IO_ALLOWED
+
+
+@pytest.mark.parametrize("module", [name for name in EVERY_MODULE if name.split(".")[-1] not in PROGRAMS])
+def test_defaults_are_those_of_python_3_11(module: str) -> None:
+    """Before Python 3.12 a mapping proxy cannot be hashed, so a dataclass does not take it for a default."""
+    found = [value for value in vars(importlib.import_module(module)).values() if isinstance(value, type)]
+    fields = [each for kind in found if dataclasses.is_dataclass(kind) for each in dataclasses.fields(kind)]
+
+    assert [each.name for each in fields if isinstance(each.default, MappingProxyType)] == []
