@@ -46,11 +46,15 @@ def begin(item: pytest.Item) -> None:
         items.check_rivals(item)
         items.check_spelling(item)
         items.mark_of(item)
-    if now.lifecycle.running is not None or not items.needs_database(item, now.telling_modules):
+    fixturenames = getattr(item, "fixturenames", None)
+    if now.lifecycle.running is not None:
+        if fixturenames and fixturenames[0] == START:
+            del fixturenames[0]  # the first parameter set has done it, and to ask again takes time
+        return
+    if not items.needs_database(item, now.telling_modules):
         return
     if now.first_failure is not None:
         pytest.fail(now.first_failure, pytrace=False)
-    fixturenames = getattr(item, "fixturenames", None)
     if fixturenames is not None:
         # The names are set up in order; the same list serves every parameter set of a test function.
         fixturenames[:] = [START, *(name for name in fixturenames if name != START)]
