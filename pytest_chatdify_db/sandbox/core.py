@@ -345,10 +345,10 @@ class Core:
     def renew(self, reported: dict[str, str]) -> None:
         """Begin again on a new session of the server; the frames that were open are open again, empty."""
         names = [frame.name for frame in self.session.history.frames]
-        refuses = self.session.refuses_dirty_reads
+        refuses, dirty = self.session.refuses_dirty_reads, self.session.dirty_reads
         self.backend = Backend(reported, self._notified)
         self.session = SharedSession(self.backend)
-        self.session.refuses_dirty_reads = refuses
+        self.session.refuses_dirty_reads, self.session.dirty_reads = refuses, dirty
         self.broken = ""
         for name in names:
             self.session.history.push(name)

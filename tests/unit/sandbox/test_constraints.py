@@ -199,3 +199,15 @@ def test_a_new_constraint_waits_though_all_were_made_immediate(table: Table, ser
     table.talk(client, "Q select 1")
 
     assert "public.new" in table.core.session.catalog.deferred
+
+
+def test_nothing_to_check_while_another_writes(table: Table, server: ScriptedServer) -> None:
+    """A client that has written to other tables commits, whatever waits for the other one."""
+    first, second = table.join(), table.join()
+    for client, name in ((first, "boys"), (second, "plain")):
+        table.talk(client, "Q begin")
+        table.talk(client, f"Q insert into {name} values (1)")
+    checks(server)
+
+    assert table.talk(second, "Q commit") == ["C COMMIT", "Z I"]
+    assert checks(server) == []

@@ -43,6 +43,7 @@ _NEEDS = "E 25P01 {} can only be used in transaction blocks"
             ["N 25P01 SET TRANSACTION can only be used in transaction blocks", "C SET", "Z I"],
         ),
         (["set session characteristics as transaction read only"], ["C SET", "Z I"]),
+        (["begin; set transaction isolation level read committed"], ["C BEGIN", "C SET", "Z T"]),
         (["reset all"], ["C RESET", "Z I"]),
         (["close all"], ["C CLOSE CURSOR ALL", "Z I"]),
         (["deallocate all"], ["C DEALLOCATE ALL", "Z I"]),
