@@ -113,7 +113,7 @@ def say_how_to_join(config: pytest.Config) -> None:
     """Show, as a debugger begins, how psql sees what the test sees: also what is not committed."""
     lifecycle = state.of(config).lifecycle
     command = lifecycle.psql
-    if command and lifecycle.turn is not None:
+    if command and lifecycle.turn is not None and config.pluginmanager.hasplugin("terminalreporter"):
         writer = config.get_terminal_writer()
         is_own = lifecycle.turn.isolation == "database"
         writer.line(

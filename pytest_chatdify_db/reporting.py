@@ -80,6 +80,8 @@ def value_of(options: Options, name: str) -> str:
 
 def coloured(config: pytest.Config, text: str) -> str:
     """Return *text*, the SQL section, with what failed in red and hints in yellow, if this terminal has colours."""
+    if not config.pluginmanager.hasplugin("terminalreporter"):
+        return text
     writer = config.get_terminal_writer()
     if not writer.hasmarkup:
         return text

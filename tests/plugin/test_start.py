@@ -103,6 +103,11 @@ def test_colours(project: Project) -> None:
     assert "\x1b" not in plain.str()
     plain.fnmatch_lines(["! sync_session (psycopg2) *"])
 
+    without_terminal = project.run("-p", "no:terminal", "--junit-xml=report.xml")
+
+    assert without_terminal.ret == 1
+    assert "UndefinedTable" in (project.pytester.path / "report.xml").read_text()
+
 
 def test_seams(project: Project) -> None:
     """A project may override the metadata and the seed; the seed's rows are there for every test, and none twice."""
