@@ -64,7 +64,7 @@ def suite(project: Project) -> Project:
 @pytest.mark.parametrize("dist", ["load", "loadfile", "loadscope", "worksteal"])
 def test_every_distribution(suite: Project, dist: str) -> None:
     """Whatever order the tests come in, and on whichever of four workers."""
-    suite.run("-n4", f"--dist={dist}", plugins=_XDIST).assert_outcomes(passed=24)
+    suite.run("-n4", f"--dist={dist}", plugins=_XDIST).assert_outcomes(passed=28)
 
 
 def test_workers_that_crash(suite: Project) -> None:
@@ -83,7 +83,7 @@ def test_workers_that_crash(suite: Project) -> None:
         """,
     )
 
-    suite.run("-n2", plugins=_XDIST).assert_outcomes(passed=24, failed=2)
+    suite.run("-n2", plugins=_XDIST).assert_outcomes(passed=28, failed=2)
 
 
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
@@ -113,7 +113,7 @@ def test_two_runs_at_once(suite: Project) -> None:
     outputs = [run.communicate()[0] for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0], outputs
-    assert all("24 passed" in output for output in outputs)
+    assert all("28 passed" in output for output in outputs)
 
 
 def test_a_controller_that_is_killed(suite: Project) -> None:
@@ -139,7 +139,7 @@ def test_a_controller_that_is_killed(suite: Project) -> None:
         capture_output=True,
     )
     directory = Path((suite.pytester.path / "run").read_text())
-    suite.run("test_one.py").assert_outcomes(passed=12)
+    suite.run("test_one.py").assert_outcomes(passed=14)
     collect_abandoned()
 
     assert killed.returncode == -signal.SIGKILL
@@ -163,11 +163,11 @@ _TIMEOUT = ("-p", "pytest_timeout", "--timeout=60")
 @pytest.mark.parametrize(
     ("arguments", "passed"),
     [
-        pytest.param(("-p", "pytest_randomly"), 24, marks=pytest.mark.needs("pytest-randomly")),
-        pytest.param(("-p", "pytest_repeat", "--count=2"), 48, marks=pytest.mark.needs("pytest-repeat")),
-        pytest.param((*_TIMEOUT, "--timeout-method=signal"), 24, marks=pytest.mark.needs("pytest-timeout")),
-        pytest.param((*_TIMEOUT, "--timeout-method=thread"), 24, marks=pytest.mark.needs("pytest-timeout")),
-        pytest.param(("-p", "pytest_cov.plugin", "--cov=store"), 24, marks=pytest.mark.needs("pytest-cov")),
+        pytest.param(("-p", "pytest_randomly"), 28, marks=pytest.mark.needs("pytest-randomly")),
+        pytest.param(("-p", "pytest_repeat", "--count=2"), 56, marks=pytest.mark.needs("pytest-repeat")),
+        pytest.param((*_TIMEOUT, "--timeout-method=signal"), 28, marks=pytest.mark.needs("pytest-timeout")),
+        pytest.param((*_TIMEOUT, "--timeout-method=thread"), 28, marks=pytest.mark.needs("pytest-timeout")),
+        pytest.param(("-p", "pytest_cov.plugin", "--cov=store"), 28, marks=pytest.mark.needs("pytest-cov")),
     ],
     ids=["randomly", "repeat", "timeout by signal", "timeout by thread", "cov"],
 )
