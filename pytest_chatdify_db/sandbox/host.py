@@ -37,6 +37,8 @@ _RECOVERY: Final = 20.0
 _REVIVAL: Final = 2.0
 _MOMENT: Final = 0.5
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
+#: Commands about what clients have done until now.
+_AWAITED: Final = frozenset({"pop", "wrote", "leave"})
 #: SQLSTATE of a server that starts, recovers or stops.
 _CANNOT_CONNECT_NOW: Final = "57P03"
 #: Bytes for one socket that are held in memory; what is more goes to a file.
@@ -93,6 +95,7 @@ class Host:
         self._listener = listener
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
         self._commands = bytearray()
+        self._awaited: dict[str, Any] | None = None  # a command that the test run waits to be answered
         self._is_running = True
         self._asked_at = 0.0
         self._parent = os.getppid()
@@ -127,6 +130,7 @@ class Host:
                     self._read(peer)
                 if mask & selectors.EVENT_WRITE:
                     self._write(peer)
+            self._obey_awaited()
             self._core.run()
             self._cancel_overdue()
             self._write_all()
@@ -147,8 +151,7 @@ class Host:
             self._watch(peer)
 
     def _client_said(self, client: Client, data: bytes) -> None:
-        # A test says ``push`` without waiting for the answer: what it said first must be heard first.
-        self._read(self._control)
+        self._read(self._control)  # a ``push`` that was said before this
         self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
@@ -417,11 +420,25 @@ class Host:
         self._is_running = False
 
     def _control_received(self, data: bytes) -> None:
+        """Obey what the test run says, in its order with what clients say.
+
+        A ``push`` is not waited for, so clients may have spoken since: it comes before whatever is read from now on. A
+        ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
+        """
         self._commands += data
-        while b"\n" in self._commands:
-            line, _, rest = self._commands.partition(b"\n")
-            self._commands = bytearray(rest)
-            self._obey(json.loads(line))
+        *lines, rest = self._commands.split(b"\n")
+        self._commands = bytearray(rest)
+        for line in lines:
+            command = json.loads(line)
+            if command["do"] in _AWAITED:
+                self._awaited = command
+            else:
+                self._obey(command)
+
+    def _obey_awaited(self) -> None:
+        if self._awaited is not None:
+            command, self._awaited = self._awaited, None
+            self._obey(command)
 
     def _obey(self, command: dict[str, Any]) -> None:
         core, name = self._core, command["do"]

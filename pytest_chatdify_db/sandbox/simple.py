@@ -32,7 +32,7 @@ Parts = Sequence[tuple[Statement, int]]
 def query(session: SharedSession, client: Client, text: bytes) -> Work:
     """Run a query text; return whether ReadyForQuery is due (it is not while COPY waits for data)."""
     session.close_unnamed(client)
-    if text == _PING and client.transaction is None:
+    if text == _PING and client.transaction is None and not client.parameters.identity:
         client.send(_PONG)
         return True
     client.runs(text[:2_000])
