@@ -6,6 +6,7 @@ News goes to the standard error, results to the standard output.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.rounds or effort.turns,
         options.tests or effort.worker_tests,
     )
+    # Interpreters that must not keep what they compile would start some seconds later than a user's.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with postgres.running() as stand:
         about = machine.describe(stand)
         print("\n".join(about), end="\n\n", flush=True)
