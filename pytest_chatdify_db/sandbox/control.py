@@ -184,6 +184,7 @@ def _set_modes(session: SharedSession, client: Client, statement: Statement) -> 
 def _session_characteristics(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
     modes: Modes = statement.modes
+    session.begin(client)
     if modes.isolation is not None:
         client.parameters.learn(Change("default_transaction_isolation", False), modes.isolation)
     if modes.read_only is not None:
@@ -197,6 +198,7 @@ def _session_characteristics(session: SharedSession, client: Client, statement: 
 
 def _reset_all(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
+    session.begin(client)  # its modes, and what a rollback brings back, are what was set before
     client.parameters.reset()
     return _done(client, "RESET")
 
