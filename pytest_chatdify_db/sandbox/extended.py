@@ -162,8 +162,10 @@ class _Pipeline:
                 self.client.statements.pop(parsing.name, None)
             else:
                 self.client.statements[parsing.name] = parsing.previous
+        never_there = [parsing.prepared for parsing in segment.parses if not parsing.is_done]
         for name, prepared in segment.closed:  # it may be there still; where it is not, the server will say so
-            self.client.statements.setdefault(name, prepared)
+            if prepared not in never_there:
+                self.client.statements.setdefault(name, prepared)
         for at, name in enumerate(segment.bound):
             if at >= segment.relay.bound:
                 self.client.portals.pop(name, None)
