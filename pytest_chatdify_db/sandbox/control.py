@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import refusals
+from pytest_chatdify_db.sandbox import admission, refusals
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -33,7 +33,7 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
         statement: What it says.
         is_sole: Whether it is all there is between two ReadyForQuery.
     """
-    if (objection := session.objection(client, statement)) is not None:
+    if (objection := admission.objection(session, client, statement)) is not None:
         return session.fail(client, objection)
     is_alone = is_sole and not client.in_transaction
     if statement.kind is Kind.DISCARD_ALL and not is_alone:

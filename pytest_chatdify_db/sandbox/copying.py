@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import admission
 from pytest_chatdify_db.sandbox.backend import Streamed
 from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message, Stored
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
@@ -19,7 +20,7 @@ _TAKE_BACK = wire.message(b"f", b"\0")
 
 def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
     """Have the client send its data; return whether it was asked to."""
-    if (objection := session.objection(client, copying.statement)) is not None:
+    if (objection := admission.objection(session, client, copying.statement)) is not None:
         return session.fail(client, objection)
     probe = Probe(client, copying.text)
     end = wire.SYNC if copying.is_extended else b""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import control, copying, empty, names, parameters, refusals, signals
+from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -186,7 +186,7 @@ class _Pipeline:
                 text, _ = wire.cstring(prepared.rest)
                 return (yield from session.syntax_error(client, text)) or objection
         if prepared.statement is not None and session.has_temporary:
-            if (error := session.foreign_table(client, prepared.statement)) is not None:
+            if (error := admission.foreign_table(session, client, prepared.statement)) is not None:
                 return error
         if prepared.statement is not None and prepared.statement.is_doubtful:
             text, _ = wire.cstring(prepared.rest)
@@ -280,9 +280,9 @@ class _Pipeline:
         if statement.kind in SPLITS:
             return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
         is_sole = session.is_first(client) and not self.segment.executed
-        if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
+        if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return (yield from self.object(objection))
-        self.segment.relay.notice += session.warning(client, statement, is_sole=is_sole)
+        self.segment.relay.notice += admission.warning(client, statement, is_sole=is_sole)
         self.segment.executed.append(portal)
         self.segment.data += execute
         return True
@@ -305,7 +305,7 @@ class _Pipeline:
         transaction = self.client.transaction
         if transaction is None or not transaction.failed:
             return None
-        return self.session.objection(self.client, statement)
+        return admission.objection(self.session, self.client, statement)
 
     def _undone(self, portal: bytes) -> bytes | None:
         """Return the error that the portal was closed by another client's rollback."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import copying, extended, refusals, simple
+from pytest_chatdify_db.sandbox import admission, copying, extended, refusals, simple
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     COPY_DONE,
@@ -77,7 +77,7 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
             yield from _end_of_query(session, client)
     elif last.kind == FUNCTION_CALL:
         statement = Statement(Kind.WRITE, "fastpath function call")
-        if (objection := session.objection(client, statement)) is not None:
+        if (objection := admission.objection(session, client, statement)) is not None:
             session.fail(client, objection)
         else:
             yield from session.ask(client, last.encoded, Relay(client), [statement])

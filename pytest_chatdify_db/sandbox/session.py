@@ -29,7 +29,7 @@ from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
-from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
+from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit
 from pytest_chatdify_db.sandbox.transactions import (
     NO_SETTINGS,
@@ -46,8 +46,6 @@ from pytest_chatdify_db.sandbox.transactions import (
 Work = Generator[Exchange, None, bool]
 
 _WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
-_NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
-_WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
 _FAIL: Final = wire.query("!")
 _ERROR: Final = ord("E")
 #: How many texts are remembered to be well-formed, and of what length.
@@ -105,7 +103,7 @@ class SharedSession:
             yield from self._read_catalog()
         dirty = self.dirty_reads.read(client, statements)
         if dirty is not None and self.refuses_dirty_reads:
-            return self.fail(client, refusals.dirty_read(self._label(dirty.writer), dirty.table, dirty.wrote))
+            return self.fail(client, refusals.dirty_read(self.label(dirty.writer), dirty.table, dirty.wrote))
         transaction = self.begin(client)
         if (error := (yield from self._adopt(client))) is not None:
             return self.fail(client, error)
@@ -428,56 +426,7 @@ class SharedSession:
         self._fail_transaction(client)
         return False
 
-    # -- What may run
-
-    def objection(self, client: Client, statement: Statement | None, *, is_sole: bool = False) -> bytes | None:
-        """Return the error that keeps *statement* from running, if there is one.
-
-        Args:
-            client: Who wants to run it.
-            statement: What it does; None if that cannot be told.
-            is_sole: Whether it is all there is between two ReadyForQuery.
-        """
-        transaction = client.transaction
-        if transaction is not None and transaction.failed:
-            if statement is None or statement.kind not in EXITS:
-                return refusals.lost(transaction.lost) if transaction.lost else refusals.IN_FAILED
-        if statement is None:
-            return None
-        if client.cursors and (lost := names.cursor_of(client, statement)) is not None and lost.undone_by:
-            return refusals.cursor_undone(client.label, lost.undone_by)
-        if self.has_temporary and (error := self.foreign_table(client, statement)) is not None:
-            return error
-        if self.history.conflict is not None and statement.reads_data:
-            conflict = self.history.conflict
-            return refusals.conflict(self._label(conflict.owner), self._label(conflict.other))
-        if transaction is not None and transaction.stable_since is not None and statement.reads_data:
-            other = self.history.other_after(transaction.stable_since, client.number)
-            if other is not None:
-                return refusals.unstable(self._label(other))
-        if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
-            if not statement.is_holdable:
-                return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
-        return None
-
-    def foreign_table(self, client: Client, statement: Statement) -> bytes | None:
-        """Return the error that *statement* speaks of a temporary table that another client has made."""
-        if not statement.reads_data:
-            return None
-        for other in self.clients.values():
-            if other is not client and other.temporary:
-                for name in temporary.used(statement) & other.temporary.keys():
-                    makes = (made := temporary.made(statement)) is not None and made.name == name
-                    return refusals.foreign_table(name, other.label, makes=makes)
-        return None
-
-    @staticmethod
-    def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:
-        """Return the notice that the server would send with *statement* for want of BEGIN, empty if none."""
-        command = _WARN_OUTSIDE.get(statement.kind)
-        if command is None or not is_sole or client.in_transaction:
-            return b""
-        return wire.notice("25P01", f"{command} can only be used in transaction blocks")
+    # -- What a request is in its transaction
 
     @staticmethod
     def is_first(client: Client) -> bool:
@@ -488,7 +437,8 @@ class SharedSession:
         """Return whether the end of a single statement can bring an error of its own."""
         return self.catalog.has_deferrable and not client.in_transaction
 
-    def _label(self, number: int) -> str:
+    def label(self, number: int) -> str:
+        """Return how messages call the client of that number."""
         client = self.clients.get(number)
         return client.label if client is not None else f"connection {number} (closed since)"
 

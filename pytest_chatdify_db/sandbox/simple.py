@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import control, copying, names, parameters, signals, sql
+from pytest_chatdify_db.sandbox import admission, control, copying, names, parameters, signals, sql
 from pytest_chatdify_db.sandbox.client import Client, Copying
 from pytest_chatdify_db.sandbox.relay import COMMAND_COMPLETE, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -116,9 +116,9 @@ def _plain(session: SharedSession, client: Client, text: bytes, parts: Parts, *,
     part = names.text_for_server(client, text, statements, session.cursors, parts[0][1], last_at + len(last.text))
     relay = Relay(client, text=part, holds_tag=is_last and session.may_fail_at_commit(client))
     for statement in statements:
-        if (objection := session.objection(client, statement, is_sole=is_sole)) is not None:
+        if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return session.fail(client, objection)
-        relay.notice += session.warning(client, statement, is_sole=is_sole)
+        relay.notice += admission.warning(client, statement, is_sole=is_sole)
     more = [statement for statement in statements if not statement.is_plain_read]
     changes = [change for statement in more for change in parameters.changes(statement)]
     told = [signal for statement in more for signal in signals.signals(statement)]

@@ -1,0 +1,71 @@
+"""Whether a statement may run on the shared session, and the notice that comes with it.
+
+The rule: errors that a session of the client's own would give, and those that one session for all cannot avoid.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import names, refusals, temporary
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.session import SharedSession
+from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
+
+_NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
+_WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
+
+
+def objection(
+    session: SharedSession, client: Client, statement: Statement | None, *, is_sole: bool = False
+) -> bytes | None:
+    """Return the error that keeps *statement* from running, if there is one.
+
+    Args:
+        session: Where it would run.
+        client: Who wants to run it.
+        statement: What it does; None if that cannot be told.
+        is_sole: Whether it is all there is between two ReadyForQuery.
+    """
+    transaction = client.transaction
+    if transaction is not None and transaction.failed:
+        if statement is None or statement.kind not in EXITS:
+            return refusals.lost(transaction.lost) if transaction.lost else refusals.IN_FAILED
+    if statement is None:
+        return None
+    if client.cursors and (lost := names.cursor_of(client, statement)) is not None and lost.undone_by:
+        return refusals.cursor_undone(client.label, lost.undone_by)
+    if session.has_temporary and (error := foreign_table(session, client, statement)) is not None:
+        return error
+    if session.history.conflict is not None and statement.reads_data:
+        conflict = session.history.conflict
+        return refusals.conflict(session.label(conflict.owner), session.label(conflict.other))
+    if transaction is not None and transaction.stable_since is not None and statement.reads_data:
+        other = session.history.other_after(transaction.stable_since, client.number)
+        if other is not None:
+            return refusals.unstable(session.label(other))
+    if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
+        if not statement.is_holdable:
+            return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
+    return None
+
+
+def foreign_table(session: SharedSession, client: Client, statement: Statement) -> bytes | None:
+    """Return the error that *statement* speaks of a temporary table that another client has made."""
+    if not statement.reads_data:
+        return None
+    for other in session.clients.values():
+        if other is not client and other.temporary:
+            for name in temporary.used(statement) & other.temporary.keys():
+                makes = (made := temporary.made(statement)) is not None and made.name == name
+                return refusals.foreign_table(name, other.label, makes=makes)
+    return None
+
+
+def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:
+    """Return the notice that the server would send with *statement* for want of BEGIN, empty if none."""
+    command = _WARN_OUTSIDE.get(statement.kind)
+    if command is None or not is_sole or client.in_transaction:
+        return b""
+    return wire.notice("25P01", f"{command} can only be used in transaction blocks")
