@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from pytest_chatdify_db.checkouts import Checkout
 from pytest_chatdify_db.settings import Options, Severity
 from pytest_chatdify_db.statements import OWN_SESSIONS, Statement, one_line
 
@@ -29,7 +30,7 @@ class DirtyReadWarning(ChatdifyDBWarning):
 
 
 class LeakWarning(ChatdifyDBWarning):
-    """A test has left a connection in a transaction, or something with it that no transaction ends."""
+    """A test has left a connection in a transaction or out of its pool, or something with it that nothing ends."""
 
 
 class NPlusOneWarning(ChatdifyDBWarning):
@@ -147,6 +148,23 @@ def findings(test: str, report: Report, options: Options, witness: Witness | Non
         yield Finding(options.leaks, _remains(test, report.leftovers, witness), LeakWarning)
 
 
+def unreturned(
+    test: str, checkouts: Iterable[Checkout], in_transaction: Iterable[str], severity: Severity
+) -> Iterator[Finding]:
+    """Yield a finding if *test* has left connections out of their pools that are in no transaction.
+
+    Args:
+        test: The test's id.
+        checkouts: What it has taken and not given back.
+        in_transaction: The connections that were left in a transaction, and are told of as such.
+        severity: What is to be done.
+    """
+    told = {int(number[1]) for client in in_transaction if (number := _CONNECTION.match(client))}
+    left = [each for each in checkouts if each.client not in told]
+    if left and severity != "off":
+        yield Finding(severity, _unreturned(test, left), LeakWarning)
+
+
 def loops(test: str, statements: Iterable[Statement], severity: Severity) -> Iterator[Finding]:
     """Yield a finding for each line of *test* that has loaded a relationship lazily again and again."""
     found: dict[tuple[str, str, object], list[Statement]] = {}
@@ -221,6 +239,20 @@ def _remains(test: str, leftovers: tuple[Leftover, ...], witness: Witness | None
     )
 
 
+def _unreturned(test: str, left: list[Checkout]) -> str:
+    return "\n".join(
+        [
+            f"chatdify-db: {test} has left {len(left)} connection(s) out of the pool; in production others wait for "
+            "one until the pool's timeout.",
+            *(f"  - connection {each.client}, taken by {_by(each)}" for each in left),
+            "To fix this, either:",
+            "  - close it where it was taken: with engine.connect() as connection, or async with",
+            "  - take it in a fixture of the scope in which it is needed",
+            "  - switch the check off: --chatdify-db-leaks=off",
+        ]
+    )
+
+
 def _begun(client: str, witness: Witness | None) -> str:
     number = _CONNECTION.match(client)
     first = None if number is None or witness is None else witness.first_in_transaction(int(number[1]))
@@ -252,8 +284,8 @@ def _by_whom(statement: Statement | None) -> str:
     return "" if statement is None else f" by {_by(statement)}"
 
 
-def _by(statement: Statement) -> str:
-    return statement.actor + (f" at {statement.line}" if statement.line else "")
+def _by(caused: Statement | Checkout) -> str:
+    return caused.actor + (f" at {caused.line}" if caused.line else "")
 
 
 def _line(sql: str) -> str:

@@ -31,6 +31,8 @@ def begin(now: state.State, item: pytest.Item, before: pytest.Item | None) -> No
     transcript, watcher = now.lifecycle.transcript, now.lifecycle.watcher
     if watcher is not None:
         watcher.begin(item.nodeid)
+    if now.lifecycle.running is not None:
+        now.lifecycle.running.checkouts.begin_test()
     stray = transcript.begin_test() if transcript is not None else []
     if stray:
         tell(item, stray_writes(None if before is None else before.nodeid, stray))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.findings import Finding, findings
+from pytest_chatdify_db.findings import Finding, findings, unreturned
 from pytest_chatdify_db.markers import DatabaseMark
 from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone, SchemaError
 from pytest_chatdify_db.redirect import Redirect
@@ -25,6 +25,7 @@ from pytest_chatdify_db.settings import Isolation, Options
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
+    from pytest_chatdify_db.checkouts import Checkouts
     from pytest_chatdify_db.keeping import Keeping
     from pytest_chatdify_db.own_databases import OwnDatabases
     from pytest_chatdify_db.postgres.address import Address
@@ -70,6 +71,7 @@ class Running:
         sandbox: What clients connect to.
         frames: Whose rows live how long in the sandbox's transaction.
         own_databases: Databases for tests that have one of their own.
+        checkouts: What the running test has taken out of connection pools.
     """
 
     server: Server
@@ -77,6 +79,7 @@ class Running:
     sandbox: Sandbox
     frames: FrameStack
     own_databases: OwnDatabases
+    checkouts: Checkouts
 
 
 @dataclass(slots=True)
@@ -289,17 +292,18 @@ class Lifecycle:
                 refuse_dirty_reads=self.options.dirty_reads == "error",
             )
         self._resources.callback(_dispose_engines)
-        self._begin_transcript(sandbox)
+        checkouts = self._begin_transcript(sandbox)
         own_databases = OwnDatabases(server, template, address, self._new_clone_name)
         self._resources.callback(own_databases.close)
         if self.options.keep == "failed":
             from pytest_chatdify_db.keeping import Keeping
 
             self.keeping = Keeping(server, template, self.redirect.address, self.run, self.worker)
-        self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases)
+        self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases, checkouts)
         return self.running
 
-    def _begin_transcript(self, sandbox: Sandbox) -> None:
+    def _begin_transcript(self, sandbox: Sandbox) -> Checkouts:
+        from pytest_chatdify_db.checkouts import Checkouts
         from pytest_chatdify_db.transcript import Transcript
         from pytest_chatdify_db.watcher import Watcher
 
@@ -310,6 +314,10 @@ class Lifecycle:
         self._resources.callback(self.transcript.close)
         self.watcher = Watcher(sandbox, self.transcript, self.say)
         self._resources.callback(self.watcher.close)
+        checkouts = Checkouts(self.transcript.callers)
+        checkouts.install()
+        self._resources.callback(checkouts.close)
+        return checkouts
 
     def spawn_sandbox(self) -> Sandbox:
         """Start the sandbox's process, which gets ready while the server does."""
@@ -365,16 +373,21 @@ class Lifecycle:
             return []
         turn, self.turn = self.turn, None
         noticed: list[Finding] = []
+        in_transaction: tuple[str, ...] = ()
         with _sandbox_failures():
             if turn.database is not None:
                 own = self.running.sandbox.use_database(None, turn.test)
                 noticed += findings(turn.test, own, self.options, self.transcript)
+                in_transaction = own.clients_in_transaction
                 if self.keeping is None or not self.keeping.takes(turn.database):
                     self.running.own_databases.give_back(turn.database, changed=own.wrote)
             report = cast("FrameReport", self.running.frames.close(turn.frame))
         if report.lost:
             raise IsolationLost.by(turn.test, report.lost)
-        return [*noticed, *findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)]
+        in_transaction += report.clients_in_transaction
+        noticed += findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)
+        noticed += unreturned(turn.test, self.running.checkouts.left(), in_transaction, self.options.leaks)
+        return noticed
 
     def keep_database(self) -> str:
         """Keep the running test's database if that was asked for; return what its report says about it."""

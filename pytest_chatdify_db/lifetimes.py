@@ -152,13 +152,14 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
         if lifecycle.turn is None:
             open_turn(request.node)
         return (yield)
-    if lifecycle.turn is not None and lifecycle.turn.database is not None:
-        # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.
-        if items.is_local(fixturedef, request.config):
-            error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
-            _abandon(fixturedef, request, error)
-        return (yield)
-    return (yield from _set_up_wider(running, fixturedef, request))
+    with running.checkouts.disregarded():
+        if lifecycle.turn is not None and lifecycle.turn.database is not None:
+            # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.
+            if items.is_local(fixturedef, request.config):
+                error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
+                _abandon(fixturedef, request, error)
+            return (yield)
+        return (yield from _set_up_wider(running, fixturedef, request))
 
 
 def _set_up_wider(

@@ -101,7 +101,12 @@ SETTINGS: tuple[Setting, ...] = (
         "What to do when one connection reads what another has not committed",
         choices=("off", "warn", "error"),
     ),
-    Setting("leaks", "warn", "What to do when a test leaves a transaction open", choices=("off", "warn", "error")),
+    Setting(
+        "leaks",
+        "warn",
+        "What to do when a test leaves a transaction or connection open",
+        choices=("off", "warn", "error"),
+    ),
     Setting(
         "n_plus_one",
         "off",
@@ -137,7 +142,7 @@ class Options:
         reuse: Whether templates may outlive the run.
         keep: Whose database is kept after the run.
         dirty_reads: What a read of uncommitted rows does.
-        leaks: What a transaction left open does.
+        leaks: What a transaction left open, or a connection out of its pool, does.
         n_plus_one: What lazy loads in a loop do.
         mask: Parts of the names of parameters whose values are not shown, in lower case.
         sql: Which reports show SQL.

@@ -22,6 +22,7 @@ from pytest_chatdify_db.statements import Statement
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, ExceptionContext, ExecutionContext
     from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+    from sqlalchemy.pool import ManagesConnection
 
 #: How many statements of a test are kept: more than any report shows.
 _LONGEST: Final = 1_000
@@ -274,14 +275,18 @@ def _name_relationship(load: ORMExecuteState) -> None:
 
 
 def _client(connection: Connection) -> int | None:
-    """Return the number by which the sandbox knows the connection: the process id that it tells the driver."""
+    """Return the number of the connection, the process id that the driver was told; None if there is none."""
     try:
-        info = connection.info
-        if _CLIENT not in info:
-            info[_CLIENT] = _pid(connection.connection.driver_connection)
+        return client_of(connection.connection)
     except Exception:  # noqa: BLE001 - a transcript must not break what it records
         return None
-    number: int | None = info[_CLIENT]
+
+
+def client_of(pooled: ManagesConnection) -> int | None:
+    """Return the number by which the sandbox knows the connection; None for another database than PostgreSQL."""
+    if _CLIENT not in pooled.info:
+        pooled.info[_CLIENT] = _pid(pooled.driver_connection)
+    number: int | None = pooled.info[_CLIENT]
     return number
 
 

@@ -48,6 +48,7 @@ _PLUGIN: Final = {
             "asgi",
             "callers",
             "transcript",
+            "checkouts",
             "sql_report",
             "explain",
             "waiting",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from pytest_chatdify_db.checkouts import Checkout
 from pytest_chatdify_db.findings import (
     DirtyReadWarning,
     LeakWarning,
@@ -15,9 +16,10 @@ from pytest_chatdify_db.findings import (
     findings,
     loops,
     stray_writes,
+    unreturned,
 )
 from pytest_chatdify_db.sandbox.reports import Leftover
-from pytest_chatdify_db.settings import Options, resolve
+from pytest_chatdify_db.settings import Options, Severity, resolve
 from pytest_chatdify_db.statements import Line, Statement
 
 
@@ -147,6 +149,34 @@ def test_leak_names_who_began() -> None:
 
     assert found.category is LeakWarning
     assert "SELECT 2\n    begun by thread worker at web.py:7 in orders: SELECT 1\n" in found.text
+
+
+TAKEN = Checkout(3, "request POST /orders", Line("web.py", 7, "orders"))
+
+
+@pytest.mark.parametrize("choice", ["warn", "error"])
+def test_unreturned(choice: Severity) -> None:
+    """A connection out of its pool is told with who took it, at which line, and how to give it back."""
+    (found,) = unreturned("t", [TAKEN, Checkout(4, "thread w", None)], [], choice)
+
+    assert (found.severity, found.category) == (choice, LeakWarning)
+    assert found.text.splitlines() == [
+        "chatdify-db: t has left 2 connection(s) out of the pool; in production others wait for one until the pool's "
+        "timeout.",
+        "  - connection 3, taken by request POST /orders at web.py:7 in orders",
+        "  - connection 4, taken by thread w",
+        "To fix this, either:",
+        "  - close it where it was taken: with engine.connect() as connection, or async with",
+        "  - take it in a fixture of the scope in which it is needed",
+        "  - switch the check off: --chatdify-db-leaks=off",
+    ]
+
+
+def test_unreturned_is_told_once() -> None:
+    """A connection in a transaction is told of as such; nothing is said with the check off, or where none is out."""
+    assert list(unreturned("t", [TAKEN], ["connection 3 (web), last statement: SELECT 2"], "warn")) == []
+    assert list(unreturned("t", [TAKEN], [], "off")) == []
+    assert list(unreturned("t", [], [], "error")) == []
 
 
 def test_loop() -> None:
