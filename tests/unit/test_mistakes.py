@@ -38,6 +38,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "write it as one of chatdify_db_sql, chatdify_db_keep",
     ),
     (
+        OptionError.unknown("CHATDIFY_DB_QQ", "environment", [], ["CHATDIFY_DB_SQL"]),
+        "chatdify-db: the option CHATDIFY_DB_QQ is not known.",
+        "there is no such option, so what it says (in the environment) would count for nothing",
+        "write it as one of CHATDIFY_DB_SQL",
+    ),
+    (
         MarkerError.misspelt(TEST, "chatdify"),
         f"chatdify-db: the marker 'chatdify' of {TEST} is not known.",
         "nobody has registered it, so it would do nothing; did you mean 'chatdify_db'?",
