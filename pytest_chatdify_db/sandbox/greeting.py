@@ -1,25 +1,45 @@
 """A new client on the shared session: it gets the parameters it asked for, and is told what all of them are now.
 
-The rule: a parameter that the server has anyway is not kept for the client, whatever words it used for it.
+The rule: a parameter that the server has anyway is not kept for the client, whatever words it used for it. The server
+is asked once for each set of parameters, unless it could come to refuse one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import parameters
 from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.session import SharedSession, Work
+from pytest_chatdify_db.sandbox.session import SharedSession, Welcome, Work
 from pytest_chatdify_db.sandbox.transactions import Settings
 
 
 def greet(session: SharedSession, client: Client) -> Work:
     """Give *client* its session; return whether it got what it asked for."""
+    wanted = client.parameters.effective
+    welcome = session.welcomes.get(frozenset(wanted.items()))
+    if welcome is None:
+        welcome = yield from _ask(session, client, wanted)
+        if welcome is None:
+            return False
+    client.reported, client.defaults = dict(welcome.reported), dict(welcome.reported)
+    client.parameters.start(welcome.startup)
+    client.send(wire.AUTHENTICATION_OK)
+    for name, value in client.reported.items():
+        client.send(wire.parameter_status(name, value))
+    client.send(wire.backend_key_data(client.number, client.key))
+    client.ready()
+    return True
+
+
+def _ask(session: SharedSession, client: Client, wanted: Settings) -> Generator[Exchange, None, Welcome | None]:
+    """Have the server take what the client asks for; where it refuses, the client is told."""
     reply = Reply()
     exchange = Exchange()
     guard = session.history.guard()
     controls = [exchange.ask(wire.query(session.history.take_sql() or ";"), Reply())]
-    wanted = client.parameters.effective
     exchange.ask(wire.query(parameters.switch(session.history.settings, wanted) or ";"), reply)
     limits = parameters.limits(wanted)
     if limits:
@@ -29,17 +49,12 @@ def greet(session: SharedSession, client: Client) -> Work:
     if reply.error is not None:
         session.history.return_to(guard)
         client.send(reply.error.replace(b"SERROR\0VERROR\0", b"SFATAL\0VFATAL\0"))
-        return False
-    client.reported = dict(session.backend.parameters)
-    client.defaults = dict(session.backend.parameters)
-    client.parameters.start(_unlike_the_server(session, wanted))
-    session.history.settings = client.parameters.in_force.lasting
-    client.send(wire.AUTHENTICATION_OK)
-    for name, value in client.reported.items():
-        client.send(wire.parameter_status(name, value))
-    client.send(wire.backend_key_data(client.number, client.key))
-    client.ready()
-    return True
+        return None
+    welcome = Welcome(dict(session.backend.parameters), _unlike_the_server(session, wanted))
+    session.history.settings = {name: value for name, value in welcome.startup.items() if name not in limits}
+    if not parameters.may_fail({}, wanted):
+        session.welcomes[frozenset(wanted.items())] = welcome
+    return welcome
 
 
 def _unlike_the_server(session: SharedSession, startup: Settings) -> Settings:

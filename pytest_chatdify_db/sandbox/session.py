@@ -7,7 +7,7 @@ so that the flow reads from top to bottom; a unit runs to its end before another
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import (
@@ -38,6 +38,7 @@ from pytest_chatdify_db.sandbox.transactions import (
     History,
     Level,
     Savepoint,
+    Settings,
     Signal,
     Transaction,
 )
@@ -54,6 +55,18 @@ _REMEMBERED: Final = 1_000
 
 class Broken(Exception):
     """The shared transaction cannot be relied on any more; the text says why."""
+
+
+class Welcome(NamedTuple):
+    """What the server has said of the parameters that a client came with.
+
+    Args:
+        reported: All that it reports, with those in force.
+        startup: Those that differ from the server's own.
+    """
+
+    reported: Settings
+    startup: Settings
 
 
 class SharedSession:
@@ -77,6 +90,7 @@ class SharedSession:
         self._closing = bytearray()  # Close messages for statements that nobody uses any more
         self._superuser: dict[tuple[str, ...], str] = {}  # what the server said of each role that was taken
         self._well_formed: set[bytes] = set()
+        self.welcomes: dict[frozenset[tuple[str, str]], Welcome] = {}  # by what clients came with
 
     # -- Asking the server
 
