@@ -303,6 +303,20 @@ class TemplateFailed(ChatdifyDBError):
         )
 
     @classmethod
+    def disk_full(cls, cause: str) -> Self:
+        """The server has no room for the tables or the seed's rows."""
+        return cls.compose(
+            "chatdify-db could not fill the template database: the disk of its server is full.",
+            cause=cause,
+            fixes=[
+                "free some space there; a server that the plugin starts from programs has its files in /dev/shm or, "
+                "where that is small, in TMPDIR:  export TMPDIR=/some/short/path",
+                "store less in the fixture chatdify_db_seed",
+                "use another server:  pytest --chatdify-db-server=auto",
+            ],
+        )
+
+    @classmethod
     def still_in_use(cls, name: str, cause: str) -> Self:
         """What filled the template is still connected to it."""
         return cls.compose(

@@ -273,7 +273,7 @@ class Lifecycle:
         from pytest_chatdify_db import naming, templates
         from pytest_chatdify_db.own_databases import OwnDatabases
 
-        self._check_redirect()
+        self.check_redirect()  # again: loading the tables has imported modules of the project
         if not server.is_managed:
             # It outlives the run: the process that owns the run drops all that the run made on it, and nothing else.
             self.run.write(_FOREIGN_SERVER, server.to_json())
@@ -450,7 +450,12 @@ class Lifecycle:
         self.running = self.turn = None
         self._resources.close()
 
-    def _check_redirect(self) -> None:
+    def check_redirect(self) -> None:
+        """Make sure that the environment and the application's settings name the sandbox.
+
+        Raises:
+            RedirectError: They name something else.
+        """
         changed = self.redirect.changed()
         if changed is not None:
             raise RedirectError.variable_changed(*changed)

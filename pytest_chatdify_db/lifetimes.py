@@ -217,6 +217,7 @@ def start(request: pytest.FixtureRequest) -> Running:
 
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
+    state.of(request.config).lifecycle.check_redirect()
     state.of(request.config).lifecycle.spawn_sandbox()
     progress("starting PostgreSQL and loading the tables")
     if items.is_default(request, "chatdify_db_server"):

@@ -10,7 +10,8 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
 
@@ -25,6 +26,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import CompilerElement
 
 from pytest_chatdify_db import naming, sources, traces
+from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.templates import Recipe
@@ -39,6 +41,7 @@ _FOUNDATION: Final = "app.db:Base"
 _CREATED: Final = re.compile(
     r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.IGNORECASE
 )
+_DISK_FULL: Final = "53100"
 
 
 def load(paths: Iterable[str]) -> tuple[MetaData, ...]:
@@ -102,13 +105,15 @@ def build(address: Address, metadatas: Iterable[MetaData], seed: Seed | None) ->
 
     Raises:
         SchemaError: The server refuses a table, or the seed raises; the text names which, and the server's words.
+        TemplateFailed: The server's disk is full.
     """
     engine = create_engine(address.url("postgresql+psycopg2"), poolclass=NullPool)
     try:
-        with engine.begin() as connection:
-            for metadata in metadatas:
-                _create(connection, metadata)
-        return set() if seed is None else _plant(seed, Session(engine))
+        with _full_disks():
+            with engine.begin() as connection:
+                for metadata in metadatas:
+                    _create(connection, metadata)
+            return set() if seed is None else _plant(seed, Session(engine))
     finally:
         engine.dispose()
 
@@ -117,7 +122,8 @@ def plant(address: Address, seed: Seed) -> set[str]:
     """Store the seed's rows in the database at *address*, as `build` does."""
     engine = create_engine(address.url("postgresql+psycopg2"), poolclass=NullPool)
     try:
-        return _plant(seed, Session(engine))
+        with _full_disks():
+            return _plant(seed, Session(engine))
     finally:
         engine.dispose()
 
@@ -210,6 +216,18 @@ def _plant(seed: Seed, session: Session) -> set[str]:
     except Exception as error:
         raise SchemaError.seed_failed(_words(error)) from error
     return files
+
+
+@contextmanager
+def _full_disks() -> Iterator[None]:
+    """Have a disk without space be told as such: neither the tables nor the seed are at fault."""
+    try:
+        yield
+    except SchemaError as error:
+        refused = getattr(error.__cause__, "orig", None)
+        if getattr(refused, "pgcode", None) != _DISK_FULL:
+            raise
+        raise TemplateFailed.disk_full(str(refused).strip()) from error.__cause__
 
 
 def _subject(statement: str | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -178,6 +180,77 @@ def test_seed_that_fails(project: Project) -> None:
     result.stdout.fnmatch_lines(
         ["chatdify-db: the data of the fixture chatdify_db_seed *", "Cause: LookupError: no such file"]
     )
+
+
+_FULL = """
+import pytest
+from sqlalchemy import DDL, event, text
+
+from models import Base
+
+REFUSAL = (
+    "DO $$ BEGIN RAISE 'could not extend file: No space left on device' "
+    "USING ERRCODE = 'disk_full', HINT = 'Check free disk space.'; END $$"
+)
+"""
+_FULL_FOR_TABLES = """
+event.listen(Base.metadata, "before_create", DDL(REFUSAL))
+"""
+_FULL_FOR_ROWS = """
+@pytest.fixture(scope="session")
+def chatdify_db_seed():
+    return lambda session: session.execute(text(REFUSAL))
+"""
+
+
+@pytest.mark.parametrize("when", [_FULL_FOR_TABLES, _FULL_FOR_ROWS], ids=["tables", "rows"])
+def test_a_disk_that_fills_up(project: Project, when: str) -> None:
+    """A server without space for the template is told as that, and not as a mistake in the tables or the seed."""
+    project.write_models()
+    project.write("conftest.py", _FULL + when)
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    result = project.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db could not fill the template database: the disk of its server is full.",
+            "Cause:*",
+            "*could not extend file: No space left on device",
+            "To fix this, either:",
+            "  - free some space there; *",
+            "  - store less in the fixture chatdify_db_seed",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_url_of_the_application_that_is_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever DATABASE_URL was, tests do not see it: the plugin sets it before the application is imported."""
+    monkeypatch.setenv("DATABASE_URL", "not a url")
+    project.write_models()
+    project.write("test_it.py", "from store import names\ndef test_it(): assert names() == []")
+
+    project.run().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("value", ["not a url", "postgresql://me:s3cret@db:port/x"])
+def test_a_conftest_that_sets_none(project: Project, value: str) -> None:
+    """One that conftest.py sets later is refused like any other, and its text is not repeated."""
+    project.write("conftest.py", f"import os\nos.environ['DATABASE_URL'] = {value!r}")
+    project.write("test_it.py", "def test_it(chatdify_db): ...")
+
+    result = project.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db: DATABASE_URL no longer names the tests' database; *",
+            "Cause: *set it to something that is not the URL of a PostgreSQL server after *",
+        ]
+    )
+    assert "s3cret" not in result.stdout.str()
 
 
 def test_handle(project: Project) -> None:

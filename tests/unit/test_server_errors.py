@@ -217,6 +217,17 @@ To fix this, either:
 {AUTO}""",
     ),
     (
+        TemplateFailed.disk_full("could not extend file: No space left on device"),
+        f"""\
+chatdify-db could not fill the template database: the disk of its server is full.
+Cause: could not extend file: No space left on device
+To fix this, either:
+  - free some space there; a server that the plugin starts from programs has its files in /dev/shm or, where that is \
+small, in TMPDIR:  export TMPDIR=/some/short/path
+  - store less in the fixture chatdify_db_seed
+{AUTO}""",
+    ),
+    (
         TemplateFailed.still_in_use("chatdify_db_x", "is being accessed by other users"),
         """\
 chatdify-db could not finish the template database 'chatdify_db_x'.
