@@ -98,10 +98,12 @@ def pytest_enter_pdb(config: pytest.Config) -> None:
     lifetimes.say_how_to_join(config)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Have the database started first if the test needs it."""
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside of those that capture and log
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Have the database started first if the test needs it; begin the turn of an item without fixtures of its own."""
     lifetimes.begin(item)
+    yield
+    lifetimes.open_turn(item)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -114,8 +116,7 @@ def pytest_fixture_setup(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Begin the turn of an item that has no fixtures of its own; watch its lazy loads if they matter."""
-    lifetimes.open_turn(item)
+    """Watch the test's lazy loads if they matter."""
     return (yield from guards.watch_loops(item))
 
 

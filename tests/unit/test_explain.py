@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -11,7 +11,7 @@ from pytest_chatdify_db.explain import section, sendable, slowest
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.statements import Statement
 
-ONE = UUID(int=1)
+ONE = IPv4Address("10.0.0.1")
 
 
 def test_slowest() -> None:
