@@ -38,7 +38,7 @@ class Answer(TypedDict):
     """What came of it.
 
     ``files`` are the paths that it depended on; ``difference`` is the migration that is missing, as Python; ``error``
-    is empty if all went well, and ``revision`` and ``file`` then name no migration.
+    is empty if all went well, and ``revision`` and ``file`` then name no migration; ``sqlstate`` is the server's code.
     """
 
     files: list[str]
@@ -46,6 +46,7 @@ class Answer(TypedDict):
     error: str
     revision: str
     file: str
+    sqlstate: str
 
 
 _ASYNC: Final = re.compile(r"\basync_engine_from_config\b|\bcreate_async_engine\b|\basyncpg\b|\brun_async\b")
@@ -56,7 +57,7 @@ _MOST_WORDS: Final = 2000
 def main() -> None:
     """Do what the input says."""
     request: Request = json.loads(sys.stdin.read())
-    answer: Answer = {"files": [], "difference": "", "error": "", "revision": "", "file": ""}
+    answer: Answer = {"files": [], "difference": "", "error": "", "revision": "", "file": "", "sqlstate": ""}
     with os.fdopen(int(sys.argv[1]), "w") as out:
         try:
             with traces.watched() as read:
@@ -71,6 +72,7 @@ def main() -> None:
         except BaseException as error:  # noqa: BLE001 - the process that asked says it, in words for users
             answer["error"] = _words(error)
             answer["revision"], answer["file"] = _place(error)
+            answer["sqlstate"] = _sqlstate(error)
         json.dump(answer, out)
 
 
@@ -131,6 +133,11 @@ def _words(error: BaseException) -> str:
     statement = getattr(error, "statement", None)
     said = f"{type(original or error).__name__}: {str(original or error).strip()}"
     return f"{said}\n{statement.strip()}"[:_MOST_WORDS] if isinstance(statement, str) else said[:_MOST_WORDS]
+
+
+def _sqlstate(error: BaseException) -> str:
+    original = getattr(error, "orig", error)
+    return str(getattr(original, "pgcode", None) or getattr(original, "sqlstate", None) or "")
 
 
 def _place(error: BaseException) -> tuple[str, str]:

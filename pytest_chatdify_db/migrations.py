@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from pytest_chatdify_db import naming, redirect, sources
+from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.templates import Recipe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PACKAGES: Final = ("alembic", "sqlalchemy")
 _FORM: Final = "alembic 1"
 _TAIL: Final = 20
+_DISK_FULL: Final = "53100"
 
 
 def recipe(config: Path, seed: Callable[[Session], object] | None, *, unknown: str) -> Recipe:
@@ -77,8 +79,11 @@ def upgrade(address: Address, config: Path) -> set[str]:
 
     Raises:
         SchemaError: A migration fails; the text names its revision and the server's words.
+        TemplateFailed: The server's disk is full.
     """
     answer, output = _run("upgrade", address, config)
+    if answer["sqlstate"] == _DISK_FULL:
+        raise TemplateFailed.disk_full(answer["error"])
     if answer["error"]:
         raise SchemaError.migration_failed(str(config), answer["revision"], answer["file"], answer["error"], output)
     return set(answer["files"])
@@ -117,7 +122,7 @@ def _run(action: str, address: Address, config: Path) -> tuple[Answer, str]:
         answer = answers.read()
     lines = "\n".join(output.decode(errors="replace").splitlines()[-_TAIL:])
     if not answer:
-        empty: Answer = {"files": [], "difference": "", "revision": "", "file": "", "error": ""}
+        empty: Answer = {"files": [], "difference": "", "revision": "", "file": "", "error": "", "sqlstate": ""}
         return {**empty, "error": f"the process ended with exit code {process.returncode}"}, lines
     return cast("Answer", json.loads(answer)), lines
 

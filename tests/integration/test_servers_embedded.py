@@ -164,6 +164,27 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert start(run).version
 
 
+@pytest.mark.needs("small-disk")
+def test_a_cache_that_can_only_be_read(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run has put there serves all the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = Run.create()
+    start(first)
+    first.close()
+    kept = sorted(path.name for path in (tmp_path / "chatdify-db").iterdir())
+    subprocess.run(["mount", "--bind", "-o", "ro", tmp_path, tmp_path], check=True)
+    try:
+        with pytest.raises(OSError, match="Read-only file system"):
+            (tmp_path / "new").touch()
+        news: list[str] = []
+
+        assert start(run, news).version
+        assert not any("initialising" in line for line in news)
+        assert sorted(path.name for path in (tmp_path / "chatdify-db").iterdir()) == kept
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 @pytest.fixture
 def full_disk() -> Iterator[Path]:
     """Return a directory on a file system that has no room for a server, open to the user whom root runs it as."""

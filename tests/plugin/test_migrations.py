@@ -169,6 +169,34 @@ def test_a_migration_that_fails(migrated: Project) -> None:
     )
 
 
+@pytest.mark.parametrize("env", [_SYNC_ENV, _ASYNC_ENV], ids=["psycopg2", "asyncpg"])
+def test_a_disk_that_fills_up(migrated: Project, env: str) -> None:
+    """No migration is at fault if the server has no space, by either driver."""
+    migrated.write("migrations/env.py", env)
+    migrated.write(
+        "migrations/versions/second.py",
+        """
+        from alembic import op
+
+        revision, down_revision = "b2", "a1"
+
+        def upgrade():
+            op.execute("DO $$ BEGIN RAISE 'No space left on device' USING ERRCODE = 'disk_full'; END $$")
+        """,
+    )
+
+    result = migrated.run(_OPTION)
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db could not fill the template database: the disk of its server is full.",
+            "*No space left on device*",
+            "To fix this, either:",
+        ]
+    )
+
+
 def test_an_env_that_fails(migrated: Project) -> None:
     """What is wrong before the first migration is told as such, with what was printed."""
     migrated.write("migrations/env.py", "print('here')\nimport nonsense_module")
