@@ -14,8 +14,9 @@ import pytest
 
 import pytest_chatdify_db
 from pytest_chatdify_db import doctor, reporting
+from pytest_chatdify_db.checkouts import Checkout
 from pytest_chatdify_db.errors import ServerUnavailable
-from pytest_chatdify_db.findings import findings
+from pytest_chatdify_db.findings import findings, unreturned
 from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
 from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
@@ -63,6 +64,7 @@ _MORE_MESSAGES = (
     str(FixtureError.unknown_task("app.tasks.shipp", ["app.tasks.ship"])),
     str(FixtureError.server_not_started()),
     *(finding.text for finding in findings(_TEST, _REPORT, Options())),
+    *(finding.text for finding in unreturned(_TEST, [Checkout(1, "test", None)], [], "warn")),
     refusals.isolation("serializable").decode(),
     refusals.lost("").decode(),
 )
