@@ -45,7 +45,7 @@ def tables(stand: Stand, turns: int) -> list[Table]:
                 (f"reset_sequences=True with {_SEQUENCES} sequences", sequences.scaled(1e6).text(0)),
             ),
             (
-                "Two messages to the sandbox and back, and a connection for the sequences; median, and the range "
+                "What a test waits for, and a connection for the sequences; median, and the range "
                 "without a tenth at either end.",
             ),
         ),

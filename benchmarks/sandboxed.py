@@ -49,8 +49,8 @@ class Sandboxed:
     control: socket.socket
 
     def push(self) -> None:
-        """Begin a test."""
-        _order(self.control, {"do": "push", "name": "benchmark"})
+        """Begin a test, without waiting for the answer, as the plugin does."""
+        _say(self.control, {"do": "push", "name": "benchmark"}, 1)
 
     def pop(self) -> None:
         """End a test and undo what it wrote."""
@@ -97,14 +97,18 @@ def _start(control: socket.socket, listener: socket.socket, profile: Path | None
 
 
 def _order(control: socket.socket, order: dict[str, Any]) -> None:
-    # Each is answered before the next one is given, so that all may have the same number.
-    control.sendall(json.dumps({**order, "number": 0}).encode() + b"\n")
-    line = b""
-    while not line.endswith(b"\n"):
+    """Give an order and wait until it is obeyed; answers to what was only said before come first."""
+    _say(control, order, 0)
+    received = b""
+    while not (received.endswith(b"\n") and json.loads(received.splitlines()[-1]).get("number", 0) == 0):
         part = control.recv(65536)
         if not part:
             raise RuntimeError("the sandbox has ended")
-        line += part
-    answer = json.loads(line)
-    if "error" in answer:
-        raise RuntimeError(str(answer["error"]))
+        received += part
+    for answer in map(json.loads, received.splitlines()):
+        if "error" in answer:
+            raise RuntimeError(str(answer["error"]))
+
+
+def _say(control: socket.socket, order: dict[str, Any], number: int) -> None:
+    control.sendall(json.dumps({**order, "number": number}).encode() + b"\n")
