@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace, effort: Effort, stand: Stand) -> tuple[lis
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compare chatdify-db with other ways to test on PostgreSQL. About six minutes; --quick takes one.",
+        description="Compare chatdify-db with other ways to test on PostgreSQL. Ten minutes; with --quick one or two.",
     )
     add = parser.add_argument
     add(

@@ -122,6 +122,7 @@ def _new_async(settings: Settings, url: URL) -> AsyncEngine:
     from app.db.connecting import mark_failed_connects, wrap_failed_connects
     from app.db.drivers import asyncpg_arguments
     from app.db.guard import watch_failures
+    from app.db.ping import shorten_ping
     from app.db.pools import LoopLocalQueuePool
 
     arguments = asyncpg_arguments(url, _driver_options(settings))
@@ -132,6 +133,7 @@ def _new_async(settings: Settings, url: URL) -> AsyncEngine:
             poolclass=LoopLocalQueuePool,
             **_engine_options(settings),
         )
+    shorten_ping(engine.sync_engine)
     wrap_failed_connects(engine.sync_engine)
     mark_failed_connects(engine.sync_engine)
     watch_failures(engine.sync_engine)
