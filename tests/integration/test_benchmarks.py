@@ -51,7 +51,7 @@ def test_profiles(capfd: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "Processor time of the sandbox" in out
     assert "core.py" in out
-    assert "pytest_chatdify_db/plugin.py" in out
+    assert "pytest_chatdify_db/lifecycle.py" in out
 
 
 def test_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
