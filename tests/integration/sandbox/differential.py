@@ -44,6 +44,7 @@ class Conversation:
         self._unanswered: list[str] = []
         self._unsent = bytearray()
         self._copies_for_query = False
+        self._is_skipped = False  # until Sync, after an error
         self._socket = _open(address)
         protocol = int(more.pop("protocol", wire.PROTOCOL_3_0))
         self._socket.sendall(wire.startup({"user": address.user, "database": address.database, **more}, protocol))
@@ -73,9 +74,12 @@ class Conversation:
         if step.kind == "X" or (step.kind in "cf" and not self._copies_for_query):
             return []
         if step.kind == "H":
+            if self._is_skipped:
+                self._unanswered.clear()
             return list(self._until(self._is_flushed)) if self._unanswered else []
         heard = list(self._until(lambda message: message[:1] in {b"Z", b"G"}))
         self._unanswered.clear()
+        self._is_skipped = False
         self._copies_for_query = step.kind != "S" and heard[-1][:1] == b"G"
         return heard
 
@@ -87,6 +91,7 @@ class Conversation:
         kind = chr(message[0])
         if kind == "E":
             self._unanswered.clear()
+            self._is_skipped = True
         elif kind in self._unanswered[0]:
             self._unanswered.pop(0)
         return not self._unanswered
