@@ -21,7 +21,7 @@ _LAYER: Final = {
     "words of the layer": tuple(f"app.db.{name}" for name in ("errors", "parameters", "urls", "drivers")),
     "settings of the layer": ("app.config",),
     "parts of the layer": tuple(
-        f"app.db.{name}" for name in ("base", "connecting", "dependencies", "guard", "hooks", "pools")
+        f"app.db.{name}" for name in ("base", "connecting", "dependencies", "guard", "hooks", "ping", "pools")
     ),
     "engines": ("app.db.engines",),
     "sessions": ("app.db.session", "app.db.legacy"),
