@@ -90,7 +90,7 @@ def await_quiet(connection: Connection, name: str, *, terminate: bool = False, p
         patience: Seconds to wait at most.
     """
     action = "pg_terminate_backend(pid)" if terminate else "pid"
-    sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"  # noqa: S608
+    sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"  # noqa: S608 - the name is quoted
     deadline = time.monotonic() + patience
     while connection.query(sql):
         if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ def await_quiet(connection: Connection, name: str, *, terminate: bool = False, p
 def sessions(connection: Connection, name: str) -> list[str]:
     """Describe the sessions on the database *name*, one line each: who, in which state, with which last statement."""
     rows = connection.query(
-        "SELECT format('session %s of %s, %s: %s', pid, coalesce(nullif(application_name, ''), usename), "  # noqa: S608
+        "SELECT format('session %s of %s, %s: %s', pid, coalesce(nullif(application_name, ''), usename), "  # noqa: S608 - the name is quoted
         f"state, left(query, 80)) FROM pg_stat_activity WHERE datname = {quote_literal(name)} ORDER BY pid"
     )
     return [row[0] or "" for row in rows]
@@ -164,7 +164,7 @@ def age(connection: Connection, name: str) -> float:
         ServerError: The role may not read the server's files.
     """
     ((seconds,),) = connection.query(
-        "SELECT extract(epoch FROM clock_timestamp() - (pg_stat_file(format('base/%s/PG_VERSION', oid))).modification) "  # noqa: S608
+        "SELECT extract(epoch FROM clock_timestamp() - (pg_stat_file(format('base/%s/PG_VERSION', oid))).modification) "  # noqa: S608 - the name is quoted
         f"FROM pg_database WHERE datname = {quote_literal(name)}"
     )
     return float(seconds or 0)

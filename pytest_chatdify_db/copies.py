@@ -17,7 +17,7 @@ from pytest_chatdify_db.errors import CopyFailed
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Session  # noqa: N812 - the driver calls its class in lower case
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - likewise
 
     from pytest_chatdify_db.postgres.address import Address
 

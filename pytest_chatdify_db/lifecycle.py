@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[str], None]
 
-#: What the application name of the plugin's own connections begins with.
-_OWN: Final = "pytest"
 _FOREIGN_SERVER: Final = "foreign-server.json"
 
 
@@ -397,13 +395,16 @@ class Lifecycle:
 
     def executed_elsewhere(self) -> list[Executed]:
         """Return what connections have executed in the running test that are of no engine of this process."""
+        from pytest_chatdify_db.sandbox.dirty import TEST_APPLICATION
+
         if self.running is None or self.transcript is None:
             return []
         known = {statement.client for statement in self.transcript.statements}
         found: list[Executed] = []
         with suppress(SandboxGone), _sandbox_failures():  # the end of the test will tell of it
             found = self.running.sandbox.executed()
-        return [each for each in found if each.client not in known and not each.application.startswith(_OWN)]
+        strangers = [each for each in found if each.client not in known]
+        return [each for each in strangers if not each.application.startswith(TEST_APPLICATION)]
 
     def plans(self) -> str:
         """Return the plans of the running test's slowest statements."""

@@ -165,7 +165,7 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
 def _set_up_wider(
     running: Running, fixturedef: _AnyFixture, request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]
+    frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]  # the request's exact class is private to pytest
     # Finalizers run last first: this one after the fixture's own tear-down, ...
     lifecycle = state.of(request.config).lifecycle
     fixturedef.addfinalizer(lambda: lifecycle.close_frame(frame))
@@ -175,7 +175,7 @@ def _set_up_wider(
     except LateFixture as error:
         _abandon(fixturedef, request, error)
     if running.frames.clear_way(frame, is_in_use=_in_use(request)):
-        return fixturedef.execute(request)  # type: ignore[arg-type]
+        return fixturedef.execute(request)  # type: ignore[arg-type]  # the request's exact class is private to pytest
     if not running.frames.holds(frame):
         lifecycle.know_leaks(cast("FrameReport", running.frames.last_report))
         # ... and this one before it, so that what the tear-down writes is undone as well.
@@ -192,8 +192,8 @@ def _abandon(fixturedef: _AnyFixture, request: pytest.FixtureRequest, reason: Ch
     """Fail the set-up of a fixture that has not begun, or that has to be taken back."""
     error = _as_failure(reason)
     # pytest runs the finalizers of a fixture only if it has a result.
-    fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, None))  # type: ignore[arg-type]
-    fixturedef.finish(request)  # type: ignore[arg-type]
+    fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, None))  # type: ignore[arg-type]  # the request's exact class is private to pytest
+    fixturedef.finish(request)  # type: ignore[arg-type]  # the request's exact class is private to pytest
     raise error
 
 

@@ -61,16 +61,16 @@ class Base(AsyncAttrs, MappedAsDataclass, DeclarativeBase, eq=False, repr=False)
     metadata: ClassVar[MetaData] = _metadata()
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: DateTime(timezone=True)}
     # Not annotated: an annotation would make it a field of the dataclass.
-    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - see above
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # A mixin declared without eq=False brings comparison by value back, for the dataclass of this class too.
         if not options.get("eq") and _is_generated(cls, "__eq__"):
-            cls.__eq__ = object.__eq__  # type: ignore[method-assign]
-            cls.__hash__ = object.__hash__  # type: ignore[method-assign]
+            cls.__eq__ = object.__eq__  # type: ignore[method-assign]  # takes back what the dataclass has generated
+            cls.__hash__ = object.__hash__  # type: ignore[method-assign]  # takes back what the dataclass has generated
         if not options.get("repr") and _is_generated(cls, "__repr__"):
-            cls.__repr__ = Base.__repr__  # type: ignore[method-assign]
+            cls.__repr__ = Base.__repr__  # type: ignore[method-assign]  # takes back what the dataclass has generated
 
     def __repr__(self) -> str:
         state = inspect_mapping(self)

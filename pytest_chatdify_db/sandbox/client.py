@@ -19,7 +19,7 @@ from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
-from pytest_chatdify_db.sandbox.texts import Text
+from pytest_chatdify_db.sandbox.texts import Text, shown
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 #: Type bytes of the messages of clients (54.7).
@@ -241,8 +241,7 @@ class Client:
 
     def describe(self) -> str:
         """Say in a line who it is and what it did last."""
-        last = self.last_sql
-        statement = " ".join((last.decode("utf-8", "replace") if isinstance(last, bytes) else last).split())
+        statement = " ".join(shown(self.last_sql).split())
         return f"{self.label}, last statement: {statement[:200] or 'none'}"
 
     @property

@@ -19,11 +19,14 @@ from pytest_chatdify_db.sandbox.transactions import Settings
 def greet(session: SharedSession, client: Client) -> Work:
     """Give *client* its session; return whether it got what it asked for."""
     wanted = client.parameters.effective
-    welcome = session.welcomes.get(frozenset(wanted.items()))
+    came_with = frozenset(wanted.items())
+    welcome = session.welcomes.get(came_with)
     if welcome is None:
         welcome = yield from _ask(session, client, wanted)
         if welcome is None:
             return False
+        if not parameters.may_fail({}, wanted):
+            session.welcomes[came_with] = welcome
     client.reported, client.defaults = dict(welcome.reported), dict(welcome.reported)
     client.parameters.start(welcome.startup)
     client.send(wire.AUTHENTICATION_OK)
@@ -52,8 +55,6 @@ def _ask(session: SharedSession, client: Client, wanted: Settings) -> Generator[
         return None
     welcome = Welcome(dict(session.backend.parameters), _unlike_the_server(session, wanted))
     session.history.settings = {name: value for name, value in welcome.startup.items() if name not in limits}
-    if not parameters.may_fail({}, wanted):
-        session.welcomes[frozenset(wanted.items())] = welcome
     return welcome
 
 

@@ -466,7 +466,7 @@ class Host:
             self._own_database = Address.from_fields(command["address"])
             job = core.enter_direct
         else:
-            job = lambda: core.leave_direct(command["name"])  # noqa: E731
+            job = lambda: core.leave_direct(command["name"])  # noqa: E731  a job is what the queue holds
         core.ask(job, answer)
         core.run()
 

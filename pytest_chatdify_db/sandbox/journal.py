@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_chatdify_db.sandbox.reports import Executed
+from pytest_chatdify_db.sandbox.texts import shown
 
 if TYPE_CHECKING:
     from pytest_chatdify_db.sandbox.client import Client
@@ -45,7 +46,7 @@ class Journal:
             Executed(
                 client.number,
                 client.parameters.effective.get("application_name", ""),
-                sql.decode("utf-8", "replace") if isinstance(sql, bytes) else sql,
+                shown(sql),
                 has_failed,
             )
             for client, sql, has_failed in self._entries

@@ -14,27 +14,26 @@ from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 
-#: Asked before the rollback, which removes the tables.
-TABLES: Final = (
-    "SELECT relname FROM pg_catalog.pg_class"
-    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind = 'r'"
-)
-#: Asked after it: the locks that are still there are the session's own.
-LOCKS: Final = (
-    "SELECT locktype FROM pg_catalog.pg_locks"
-    " WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
-)
 LOCK: Final = "advisory lock"
 _TABLE: Final = "temporary table "
+_OWN_TABLES: Final = (
+    "FROM pg_catalog.pg_class"
+    " WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind = 'r'"
+)
+_OWN_LOCKS: Final = (
+    "FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+)
+#: Asked before the rollback, which removes the tables.
+TABLES: Final = f"SELECT relname {_OWN_TABLES}"
+#: Asked after it: the locks that are still there are the session's own.
+LOCKS: Final = f"SELECT locktype {_OWN_LOCKS}"
 #: Asked of a session that a client has for itself, between transactions: all of it, as messages call it.
-OF_A_SESSION: Final = """
+OF_A_SESSION: Final = f"""
 SELECT 'LISTEN ' OPERATOR(pg_catalog.||) channel FROM pg_catalog.pg_listening_channels() AS channel
- UNION SELECT 'advisory lock' FROM pg_catalog.pg_locks
-        WHERE locktype = 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
- UNION SELECT 'temporary table ' OPERATOR(pg_catalog.||) relname FROM pg_catalog.pg_class
-        WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() AND relkind = 'r'
+ UNION SELECT '{LOCK}' {_OWN_LOCKS}
+ UNION SELECT '{_TABLE}' OPERATOR(pg_catalog.||) relname {_OWN_TABLES}
  ORDER BY 1
-"""
+"""  # noqa: S608 - constants of this module
 
 
 def may_leave(statement: Statement) -> str:

@@ -73,6 +73,11 @@ class Text:
         return wire.message(message[:1], b"\0".join(fields) + b"\0\0")
 
 
+def shown(sql: bytes | str) -> str:
+    """Return a query text as a report shows it."""
+    return sql.decode("utf-8", "replace") if isinstance(sql, bytes) else sql
+
+
 def offsets(text: str, statements: Sequence[Statement]) -> Iterator[int]:
     """Yield where each of the *statements* begins in *text*."""
     position = 0

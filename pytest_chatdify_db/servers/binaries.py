@@ -50,7 +50,7 @@ class Binaries:
         """The version, like ``(18, 4)``; empty if the program does not run or does not say."""
         try:
             command = [str(self.directory / "postgres"), "--version"]
-            output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
+            output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603 - a program of the server's
         except (OSError, subprocess.SubprocessError):
             return ()
         return parse_version(output)
@@ -149,7 +149,7 @@ def _asked_directory() -> list[Path]:
     if program is None:
         return []
     command = [program, "--bindir"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - a program of the server's
     return [Path(answer)] if answer else []
 
 

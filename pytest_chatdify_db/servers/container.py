@@ -43,7 +43,7 @@ _LOG_TAIL: Final = 20
 _PAUSE: Final = 0.02
 
 #: Where to publish for somebody who is not beside the engine; the password is random.
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - see above
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _client(place: str) -> Any:
     """Return testcontainers' client of the engine at *place*."""
     if find_spec("testcontainers") is None:
         raise ServerUnavailable.no_testcontainers()
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.errors import DockerException  # type: ignore[import-untyped]  # docker has no types
     from testcontainers.core.docker_client import DockerClient
 
     try:
@@ -116,7 +116,7 @@ def _ensure_image(api: Any, image: str, progress: Progress) -> None:
         ServerUnavailable: It cannot be pulled.
     """
     from docker.errors import DockerException, ImageNotFound
-    from docker.utils import parse_repository_tag  # type: ignore[import-untyped]
+    from docker.utils import parse_repository_tag  # type: ignore[import-untyped]  # docker has no types
     from requests.exceptions import RequestException
 
     try:

@@ -48,7 +48,7 @@ def find_or_start(api: Any, name: str, start: Callable[[], Any]) -> Any:
         name: What `name_of` returned.
         start: Starts it; of several runs that try at once the engine lets one.
     """
-    from docker.errors import APIError, NotFound  # type: ignore[import-untyped]
+    from docker.errors import APIError, NotFound  # type: ignore[import-untyped]  # docker has no types
 
     deadline = time.monotonic() + _PATIENCE
     while True:
