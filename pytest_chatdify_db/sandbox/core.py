@@ -120,14 +120,18 @@ class Core:
 
     def closed(self, client: Client) -> None:
         """Note that a client has gone."""
-        client.stage = Stage.ENDED
-        client.units.clear()
-        direct = self._direct.pop(client.number, None)
-        if direct is not None:
-            self._changed |= direct.changed
-            self.outside.close_direct(client)
+        self._drop(client)
         if client.number in self.session.clients and not self.broken:
             self._queue.append(Task(lambda: self._forget(client)))
+
+    def hung_up(self, client: Client) -> None:
+        """Note that a client sends no more; what it has sent is still done and answered."""
+        client.stage = Stage.ENDED
+        self._enqueue(client)
+
+    def direct_ended(self, client: Client) -> None:
+        """Note that the client's own session has ended, and the client's connection with it."""
+        self._drop(client)
 
     def _forget(self, client: Client) -> Job:
         yield from ()
@@ -196,6 +200,13 @@ class Core:
         """Close the connection once what was said has been sent."""
         client.stage = Stage.ENDED
         client.units.clear()
+        self._close_direct(client)
+
+    def _close_direct(self, client: Client) -> None:
+        direct = self._direct.pop(client.number, None)
+        if direct is not None:
+            self._changed |= direct.changed
+            self.outside.close_direct(client)
 
     def _notified(self, message: bytes) -> None:
         """Nothing listens on the shared session itself: LISTEN is answered by the sandbox."""
@@ -235,8 +246,8 @@ class Core:
         return self.session.clients.get(number)
 
     def owes(self, client: Client) -> bool:
-        """Return whether something that *client* has sent is still to be done on the shared session."""
-        return client.number in self._queued or self.served is client
+        """Return whether something that *client* has sent is still to be done."""
+        return client.number in self._queued or self.served is client or client.number in self._direct
 
     @property
     def have_timeouts(self) -> set[int]:
@@ -257,6 +268,8 @@ class Core:
         if direct is not None:
             while client.units:
                 direct.take(client.units.popleft())
+            if client.stage is Stage.ENDED:
+                direct.end()
         elif client.units and client.number not in self._queued:
             self._queued.add(client.number)
             self._queue.append(Task(lambda: self._serve(client), client))
@@ -266,7 +279,9 @@ class Core:
         direct = self._direct.get(client.number)
         if direct is not None or not self.is_direct or not client.units or client.transaction is not None:
             return direct
-        if client.number not in self.session.clients or client.number in self._queued or client.copying is not None:
+        if client.number not in self.session.clients or client.number in self._queued:
+            return None
+        if client.copying is not None or client.skips:
             return None
         try:
             direct = self._direct[client.number] = self.outside.open_direct(client)
@@ -400,12 +415,12 @@ class Core:
         """Close the clients' own sessions and have them share again; report who was in a transaction."""
         yield from ()
         self.is_direct = False
-        changed, self._changed = self._changed, False
         left, remaining = [], []
         for number, direct in list(self._direct.items()):
             client = direct.client
-            changed |= direct.changed
-            if direct.status != "I":
+            if client.stage is Stage.ENDED:
+                pass  # it has gone, and what it has left with it
+            elif direct.status != "I":
                 left.append(client.describe())
                 client.transaction = Transaction(number, failed=True, lost=frame)
             elif direct.left and direct.is_idle:
@@ -413,8 +428,13 @@ class Core:
                     sql = direct.left.get(what, "")
                     remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
             client.portals.clear()
-            self.outside.close_direct(client)
-            del self._direct[number]
+            client.told = None  # of the parameters of the shared session
+            if direct.is_awaited:
+                client.send(refusals.database_gone(frame))
+                self._drop(client)
+            else:
+                self._close_direct(client)
+        changed, self._changed = self._changed, False
         return {**_report(changed, left), "leftovers": remaining}
 
 

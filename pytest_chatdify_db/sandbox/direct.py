@@ -16,6 +16,8 @@ from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
+    COPY_DONE,
+    COPY_FAIL,
     DESCRIBE,
     FUNCTION_CALL,
     PARSE,
@@ -42,6 +44,7 @@ _HARMLESS: Final = frozenset(sql.Kind) - {
 _SEQUENCES: Final = frozenset({"nextval", "setval"})
 #: Messages that the server answers to the end.
 _ENDED_BY_READY: Final = frozenset({FUNCTION_CALL, QUERY, SYNC})
+_ENDS_DATA: Final = frozenset({COPY_DONE, COPY_FAIL})
 #: Messages that may name a run-time parameter.
 _MAY_SET: Final = frozenset({BIND, PARSE, QUERY})
 
@@ -75,7 +78,9 @@ class DirectSession:
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
         self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
-        self._awaited = 0  # ReadyForQuery that the client is still to get
+        self._asked: deque[int] = deque()  # messages that the server has not answered to the end, and ends of data
+        self._takes_data = False  # of a COPY; meanwhile it answers no Sync
+        self._has_ended = False
         self._hidden = 0  # ReadyForQuery that the client must not see
         self._buffer = bytearray()
         for name, value in reported.items():
@@ -89,7 +94,12 @@ class DirectSession:
     @property
     def is_idle(self) -> bool:
         """Whether the session is between transactions, and nothing is under way."""
-        return self.status == "I" and not self._awaited and not self._hidden
+        return self.status == "I" and not self.is_awaited and not self._hidden
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client is still to get an answer."""
+        return not _ENDED_BY_READY.isdisjoint(self._asked)
 
     # -- From the client
 
@@ -101,11 +111,38 @@ class DirectSession:
                     self.out += part
                     self.make_room()
             else:
-                self.out += self._translated(message)
+                self._ask(message.kind)
+                try:
+                    self.out += self._translated(message)
+                except wire.ProtocolViolation:
+                    self.out += message.encoded  # the server will say what is wrong with it
+
+    def end(self) -> None:
+        """Say that the client sends no more; the server ends the session when it has answered all."""
+        if not self._has_ended:
+            self.out += wire.TERMINATE
+            self._has_ended = True
+
+    def _ask(self, kind: int) -> None:
+        """Note what a message has the server do."""
+        if kind in _ENDS_DATA:
+            self._takes_data = False
+            self._asked.append(kind)
+        elif kind in _ENDED_BY_READY and not (kind == SYNC and self._takes_data):
+            self._asked.append(kind)
+
+    def _answered(self) -> None:
+        while self._asked and self._asked.popleft() in _ENDS_DATA:
+            pass
+
+    def _begins_copy(self) -> None:
+        """Forget the Sync behind an Execute, which the server ignores while it takes data (54.2.6)."""
+        while self._asked and self._asked[0] == SYNC:
+            self._asked.popleft()
+        self._takes_data = _ENDS_DATA.isdisjoint(self._asked)
 
     def _translated(self, message: Message) -> bytes:
         kind, body = message
-        self._awaited += kind in _ENDED_BY_READY
         if kind in _MAY_SET:
             self.has_timeouts |= b"_timeout" in body
         if kind == PARSE:
@@ -190,7 +227,7 @@ class DirectSession:
             if end > len(buffer):
                 break
             kind = buffer[position]
-            if self._hidden or kind in b"1ENSZ":
+            if self._hidden or kind in b"1EGNSZ":
                 self.client.out += buffer[run:position]
                 self.client.out += self._shown(kind, bytes(buffer[position:end]))
                 run = end
@@ -205,7 +242,7 @@ class DirectSession:
                 self._hidden -= 1
                 return b""
             self.status = chr(message[5])
-            self._awaited -= 1
+            self._answered()
             return message
         if kind == 83:  # ParameterStatus
             name, value = (part.decode("utf-8", "replace") for part in message[5:-1].split(b"\0"))
@@ -215,6 +252,8 @@ class DirectSession:
             return message
         if self._hidden:
             return b""
+        if kind == 71:  # CopyInResponse
+            self._begins_copy()
         if kind == 49 and self._parses:  # ParseComplete
             return b"" if self._parses.popleft() is not None else message
         if kind == 69:

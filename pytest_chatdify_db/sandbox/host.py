@@ -257,7 +257,7 @@ class Host:
         _, peer = self._clients[client.number]
         peer.has_hung_up = True
         self._look_for(peer)
-        client.stage = Stage.ENDED
+        self._core.hung_up(client)
 
     def _client_ended(self, client: Client) -> None:
         _, peer = self._clients.pop(client.number, (client, None))
@@ -363,7 +363,7 @@ class Host:
             connection.detach(),
             direct.out,
             direct.receive,
-            lambda: self._direct_ended(client),
+            lambda: self._core.direct_ended(client),
         )
         direct.make_room = lambda: self._make_room(peer)
         self._own[client.number] = Own(peer, address, connection.pid, connection.key)
@@ -399,10 +399,6 @@ class Host:
         if own is not None:
             self._write(own.peer)
             self._unwatch(own.peer)
-
-    def _direct_ended(self, client: Client) -> None:
-        self.close_direct(client)
-        client.stage = Stage.ENDED
 
     def _cancel_overdue(self) -> None:
         client = self._core.delays_the_test_run

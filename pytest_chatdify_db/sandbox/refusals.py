@@ -138,3 +138,14 @@ def server_gone(reason: str) -> bytes:
     return wire.error(
         "57P01", "terminating connection because the test server has gone away", detail=reason, severity="FATAL"
     )
+
+
+def database_gone(frame: str) -> bytes:
+    """End a connection whose statement still ran when the test whose database it was in ended."""
+    return wire.error(
+        "57P01",
+        "terminating connection because the test that it worked for has ended",
+        detail=f"{frame} had a database of its own, in which this statement was still running.",
+        hint="Wait for it in the test, or in a fixture's teardown.",
+        severity="FATAL",
+    )

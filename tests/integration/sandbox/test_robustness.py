@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg2
@@ -40,6 +40,17 @@ def count(sandbox: StagedSandbox) -> int:
     """Return how many items a new connection sees: three in the template."""
     with connect_plainly(sandbox.address) as connection:
         return int(connection.query("SELECT count(*) FROM items")[0][0] or 0)
+
+
+@contextmanager
+def own_database(server: Stage, sandbox: StagedSandbox) -> Iterator[None]:
+    """Have clients work in a database of the test's own until the end of the block."""
+    with server.clone() as address:
+        sandbox.handle.use_database(address)
+        try:
+            yield
+        finally:
+            sandbox.handle.use_database(None)
 
 
 def read_to_end(sock: socket.socket) -> bytes:
@@ -130,17 +141,45 @@ def test_a_big_copy_is_not_kept_in_memory(server: Stage, sandbox: StagedSandbox,
             sandbox.handle.use_database(None)
 
 
-def test_a_client_that_closes_its_side_is_answered(sandbox: StagedSandbox) -> None:
+@pytest.mark.parametrize("has_own_database", [False, True])
+@pytest.mark.parametrize("ends", [b"", wire.TERMINATE])
+def test_a_client_that_closes_its_side_is_answered(
+    server: Stage, sandbox: StagedSandbox, ends: bytes, *, has_own_database: bool
+) -> None:
     """What was sent before a client closed its sending side is done and answered, as the server does."""
+    with own_database(server, sandbox) if has_own_database else nullcontext():
+        with raw(sandbox) as sock:
+            sock.sendall(
+                wire.query(b"SELECT pg_sleep(0.1)") + wire.query(b"INSERT INTO items (id) VALUES (10) RETURNING id")
+            )
+            sock.sendall(ends)
+            sock.shutdown(socket.SHUT_WR)
+            answer = read_to_end(sock)
+
+        assert b"INSERT 0 1" in answer
+        assert count(sandbox) == 4
+
+
+def test_garbage_of_a_client_with_its_own_session(server: Stage, sandbox: StagedSandbox) -> None:
+    """A message that is cut short is the server's to refuse, and hurts nobody else."""
+    with own_database(server, sandbox), raw(sandbox) as sock:
+        sock.sendall(wire.message(b"P", b"s") + wire.SYNC + wire.TERMINATE)
+
+        assert b"invalid string in message" in read_to_end(sock)
+        assert count(sandbox) == 3
+
+
+@pytest.mark.parametrize("begin", ["", "BEGIN;"])
+def test_a_statement_that_runs_on_when_its_own_database_goes(server: Stage, sandbox: StagedSandbox, begin: str) -> None:
+    """Its client is told so and waits no longer."""
     with raw(sandbox) as sock:
-        sock.sendall(
-            wire.query(b"SELECT pg_sleep(0.1)") + wire.query(b"INSERT INTO items (id) VALUES (10) RETURNING id")
-        )
-        sock.shutdown(socket.SHUT_WR)
+        with own_database(server, sandbox):
+            sock.sendall(wire.query(begin + "SELECT 1"))
+            assert sock.recv(1)
+            sock.sendall(wire.query("SELECT pg_sleep(100)"))
         answer = read_to_end(sock)
 
-    assert b"INSERT 0 1" in answer
-    assert count(sandbox) == 4
+    assert b"the test that it worked for has ended" in answer
 
 
 def test_a_client_that_leaves_at_once_is_obeyed(sandbox: StagedSandbox) -> None:

@@ -243,6 +243,49 @@ def test_a_client_that_ends_in_its_own_session(table: Table) -> None:
     assert (report["wrote"], report["in_transaction"]) == (True, [])
 
 
+def test_a_client_that_hangs_up_in_its_own_session(table: Table) -> None:
+    """It is there until the session has answered all and ends; a test that ends before that knows nothing of it."""
+    client, other = table.join(), table.join()
+    table.ask(table.core.enter_direct())
+    for each in (client, other):
+        table.feed(each, wire.query("begin"))
+        table.outside.direct[each.number].receive(wire.READY["T"])
+        table.core.hung_up(each)
+        assert table.core.owes(each)
+        assert bytes(table.outside.direct[each.number].out).endswith(wire.TERMINATE)
+    table.core.direct_ended(client)
+    assert not table.core.owes(client)
+
+    report = table.ask(table.core.leave_direct("the test"))
+    assert (report["in_transaction"], table.core.owes(other)) == ([], False)
+
+
+def test_a_client_that_waits_in_its_own_session_when_the_test_ends(table: Table) -> None:
+    """It is told that no answer will come; one that waits for nothing stays."""
+    client, idle = table.join(), table.join()
+    table.ask(table.core.enter_direct())
+    table.feed(client, wire.query("select 1"))
+    table.feed(idle, wire.query("select 1"))
+    table.outside.direct[idle.number].receive(wire.READY["I"])
+    told(table, client)
+    table.ask(table.core.leave_direct("the test"))
+
+    assert told(table, client)[0].startswith("E 57P01 terminating connection because the test that it worked for")
+    assert (client.stage, idle.stage) == (Stage.ENDED, Stage.READY)
+
+
+def test_a_client_moves_once_its_error_is_over(table: Table, server: ScriptedServer) -> None:
+    """Until its Sync it has no session of its own."""
+    client = table.join()
+    server.on("selekt", wire.error("42601", "syntax error"), at="P")
+    table.talk(client, "P - selekt", "H")
+    table.ask(table.core.enter_direct())
+
+    assert table.talk(client, "S") == ["Z I"]
+    table.feed(client, wire.query("select 1"))
+    assert client.number in table.outside.direct
+
+
 def test_no_session_of_ones_own_can_be_had(table: Table) -> None:
     """The client is told why."""
     client = table.join()

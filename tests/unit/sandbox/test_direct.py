@@ -10,7 +10,7 @@ from pytest_chatdify_db.sandbox.client import Client, Stage, Stored
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from tests.integration.sandbox.scripts import Step, show
 
-from .table import REPORTED, messages
+from .table import COPY_IN, REPORTED, messages
 
 
 def client() -> Client:
@@ -147,3 +147,42 @@ def test_the_data_of_a_copy_passes_in_parts() -> None:
     direct.take([stored])
 
     assert (bytes(direct.out), rooms) == (b"onetwo", [3, 6])
+
+
+@pytest.mark.parametrize("kind", ["Q", "P", "B", "D", "C"])
+def test_a_message_that_is_cut_short_is_the_servers_to_refuse(kind: str) -> None:
+    """It passes as it came."""
+    direct = session(client())
+
+    assert sent(direct, f"raw {kind} 5361", "S")[0] == (kind, b"Sa")
+
+
+def test_the_server_is_told_once_that_the_client_sends_no_more() -> None:
+    """Behind all that it has sent."""
+    direct = session(client())
+    sent(direct, "Q select 1")
+    direct.end()
+    direct.end()
+
+    assert bytes(direct.out) == wire.TERMINATE
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["Q select 1", "S"], [wire.READY["I"], wire.READY["I"]]),
+        (["Q copy t from stdin", "d 1", "c"], [COPY_IN, wire.READY["I"]]),
+        (["E p", "S", "d 1", "S", "c", "S"], [COPY_IN, wire.READY["I"]]),
+        (["E p", "S", "d 1", "f no", "S"], [COPY_IN, wire.error("57014", "no") + wire.READY["I"]]),
+    ],
+)
+def test_what_is_not_answered_is_known(lines: list[str], said: list[bytes]) -> None:
+    """A Sync that comes while the server takes data gets no answer."""
+    direct = session(client())
+    assert not direct.is_awaited
+    for at, answer in enumerate(said):
+        sent(direct, *(lines[:2] if not at else lines[2:]))
+        assert direct.is_awaited
+        direct.receive(answer)
+
+    assert direct.is_idle

@@ -28,6 +28,17 @@ OWN = (
             },
         ),
         (
+            refusals.database_gone("tests/test_a.py::test_b"),
+            {
+                "S": "FATAL",
+                "V": "FATAL",
+                "C": "57P01",
+                "M": "terminating connection because the test that it worked for has ended",
+                "D": "tests/test_a.py::test_b had a database of its own, in which this statement was still running.",
+                "H": "Wait for it in the test, or in a fixture's teardown.",
+            },
+        ),
+        (
             refusals.lost("tests/test_a.py::test_b"),
             {
                 "C": "25P02",
