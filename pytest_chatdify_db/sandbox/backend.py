@@ -28,6 +28,7 @@ class Reply:
     """
 
     is_statement = False
+    notices = b""
 
     def __init__(self) -> None:
         self.error: bytes | None = None
@@ -53,6 +54,8 @@ class Reply:
         """Take a message that may need one."""
         if kind == 69:
             self.error = self.error or message
+        elif kind == 78:
+            self.notices += message
 
 
 AnyReply = TypeVar("AnyReply", bound=Reply)

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pytest_chatdify_db.sandbox.lexer import words
+from pytest_chatdify_db.sandbox.lexer import text_of, words
 from pytest_chatdify_db.sandbox.sql import Statement
 
 #: Yields rows (sort, name, tables):
 #: "deferrable" or "deferred" constraints with the names of the tables whose changes they check (there is no SET
 #: CONSTRAINTS ... DEFAULT, and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list);
 #: functions that may write: the database's own, whatever they declare, and the volatile ones of extensions;
-#: views that call one; "operator" if an operator of the database's own calls one.
+#: "named" are those that can be called without parentheses, as an attribute of a row, and views that call one;
+#: "trigger" if a function is called at COMMIT; "operator" if an operator of the database's own calls one.
 QUERY: Final = """
 WITH RECURSIVE functions AS (
-  SELECT p.oid, p.proname, d.objid IS NULL AS is_own
+  SELECT p.oid, p.proname, d.objid IS NULL AS is_own,
+         p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.reltype = p.proargtypes[0]) AS takes_row
     FROM pg_catalog.pg_proc p
     LEFT JOIN pg_catalog.pg_depend d
       ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -42,7 +44,9 @@ SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
  WHERE c.condeferrable
  UNION SELECT 'function', pg_catalog.lower(f.proname), '' FROM functions f
- UNION SELECT 'view', pg_catalog.lower(v.relname), '' FROM views v
+ UNION SELECT 'named', pg_catalog.lower(f.proname), '' FROM functions f WHERE f.takes_row
+ UNION SELECT 'named', pg_catalog.lower(v.relname), '' FROM views v
+ UNION SELECT 'trigger', c.conname, '' FROM pg_catalog.pg_constraint c WHERE c.condeferrable AND c.contype = 't'
  UNION SELECT 'operator', o.oprname, '' FROM pg_catalog.pg_operator o JOIN functions f ON f.oid = o.oprcode AND f.is_own
 """
 
@@ -71,7 +75,8 @@ class Catalog:
         has_deferrable: Whether any constraint may be checked at COMMIT.
         deferred: The constraints that are unless told otherwise, quoted and with their schema.
         functions: The names, in lower case, of functions that may write.
-        views: The names of views that call one.
+        named: The names of those that are called without parentheses, and of views that call one.
+        has_triggers: Whether a function may be called at COMMIT, which may write.
         has_operators: Whether an operator may call one, so that any statement may write.
         tables: The tables that each deferrable constraint checks, by its name.
     """
@@ -79,7 +84,8 @@ class Catalog:
     has_deferrable: bool = False
     deferred: tuple[str, ...] = ()
     functions: frozenset[str] = _WRITING
-    views: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    has_triggers: bool = False
     has_operators: bool = False
     tables: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -87,12 +93,13 @@ class Catalog:
     def from_rows(cls, rows: list[list[str | None]]) -> Catalog:
         """Read the rows of ``QUERY``."""
         found = [(sort, name, tables or "") for sort, name, tables in rows if sort and name]
-        constraints = [row for row in found if row[0].startswith("defer")]
+        constraints = [(sort, text_of(name), tables) for sort, name, tables in found if sort.startswith("defer")]
         return cls(
             has_deferrable=bool(constraints),
             deferred=tuple(name for sort, name, _ in constraints if sort == "deferred"),
             functions=_WRITING | {name for sort, name, _ in found if sort == "function"},
-            views=frozenset(name for sort, name, _ in found if sort == "view"),
+            named=frozenset(name for sort, name, _ in found if sort == "named"),
+            has_triggers=any(sort == "trigger" for sort, _, _ in found),
             has_operators=any(sort == "operator" for sort, _, _ in found),
             tables={name: frozenset(tables.split("\t")) for _, name, tables in constraints},
         )
@@ -105,8 +112,8 @@ class Catalog:
         if self.has_operators:
             return statement.reads_data
         has_comment = "/*" in statement.text or "--" in statement.text
-        named = words(statement.text) if self.views or has_comment else statement.calls
-        return not (self.functions | self.views).isdisjoint(named)
+        named = words(statement.text) if self.named or has_comment else statement.calls
+        return not (self.functions | self.named).isdisjoint(named)
 
     def on(self, tables: frozenset[str]) -> list[str]:
         """Return the deferrable constraints that check changes of *tables*."""

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 from pytest_chatdify_db.sandbox import parameters
 from pytest_chatdify_db.sandbox.backend import Exchange
+from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.transactions import READ_ONLY_BEGIN, READ_ONLY_END, Transaction
 
 if TYPE_CHECKING:
+    from pytest_chatdify_db.sandbox.backend import Reply
     from pytest_chatdify_db.sandbox.client import Client
     from pytest_chatdify_db.sandbox.session import SharedSession
 
 
-def check(session: SharedSession, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
-    """Check what waits for the COMMIT of *transaction*; return the server's error, if it has one."""
+def check(session: SharedSession, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
+    """Check what waits for the COMMIT of the *client*'s *transaction*; return the server's error, if it has one."""
     others = [
         client.transaction
         for client in session.clients.values()
@@ -31,19 +33,27 @@ def check(session: SharedSession, transaction: Transaction) -> Generator[Exchang
     session.history.constraints = ()  # a check leaves them as they were declared
     if not others:
         reply = yield from session.attempt(_as_in(transaction, session.catalog.check()), is_statement=True)
-        return reply.error
-    contested = frozenset[str]().union(*(other.tables for other in others))
+        return _told(session, client, reply)
+    contested = {text_of(table) for other in others for table in other.tables}
     waiting = session.catalog.on(transaction.tables)
     while waiting:
         reply = yield from session.attempt(_as_in(transaction, session.catalog.check(waiting)), is_statement=True)
         if reply.error is None or reply.fields.get("t") not in contested:
-            return reply.error
+            return _told(session, client, reply)
         failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"
         left = [name for name in waiting if name.replace('"', "") != failed]
         if left == waiting:
             return None
         waiting = left
     return None
+
+
+def _told(session: SharedSession, client: Client, reply: Reply) -> bytes | None:
+    """Note what triggers have done and said at COMMIT; return their error."""
+    client.send(reply.notices)
+    if session.catalog.has_triggers and reply.error is None:
+        session.history.wrote(client.number)
+    return reply.error
 
 
 def adopt(session: SharedSession, client: Client) -> Generator[Exchange, None, None]:

@@ -12,6 +12,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, refusals
 from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
@@ -135,7 +136,7 @@ def _release(session: SharedSession, client: Client, statement: Statement) -> Wo
         return session.fail(client, refusals.needs_transaction("RELEASE SAVEPOINT"))
     index = transaction.find(statement.name)
     if index is None:
-        return session.fail(client, refusals.no_savepoint(statement.name))
+        return session.fail(client, refusals.no_savepoint(text_of(statement.name)))
     session.history.leave(transaction, index)
     session.cursors.release(client, index)
     return _done(client, "RELEASE")
@@ -150,7 +151,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     if transaction.lost:
         return session.fail(client, refusals.lost(transaction.lost))
     if index is None:
-        return session.fail(client, refusals.no_savepoint(statement.name))
+        return session.fail(client, refusals.no_savepoint(text_of(statement.name)))
     session.undo(client, index)
     session.cursors.roll_back_to(client, index)
     transaction.failed = False

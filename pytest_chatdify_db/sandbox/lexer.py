@@ -176,6 +176,11 @@ def called(text: str) -> frozenset[str]:
     return frozenset(match.lower() for match in _CALL.findall(text))
 
 
+def text_of(seen: str) -> str:
+    """Return as text what was seen byte by byte."""
+    return seen if seen.isascii() else seen.encode("latin-1").decode("utf-8", "replace")
+
+
 def words(text: str) -> frozenset[str]:
     """Return every name in *text*, in lower case; those in literals and comments too."""
     return frozenset(match.lower() for match in _WORD.findall(text))

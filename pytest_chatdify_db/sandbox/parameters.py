@@ -258,9 +258,16 @@ def switch(current: Settings, wanted: Settings) -> str:
         changed = [*(n for n in changed if n not in _IDENTITY), *(name for name in _IDENTITY if name in wanted)]
     parts = [f"RESET {_dotted(name)}" for name in dropped]
     if changed:
-        pairs = (f"pg_catalog.set_config({quote_literal(n)},{quote_literal(wanted[n])},false)" for n in changed)
+        pairs = (f"pg_catalog.set_config({quote_literal(n)},{_constant(wanted[n])},false)" for n in changed)
         parts.append("SELECT " + ",".join(pairs))
     return ";".join(parts)
+
+
+def _constant(value: str) -> str:
+    """Return *value* as a string constant that reads the same whatever ``client_encoding`` says."""
+    if value.isascii():
+        return quote_literal(value)
+    return " E'" + "".join(c if c.isascii() and c not in "\\'" else f"\\U{ord(c):08x}" for c in value) + "'"
 
 
 def may_fail(current: Settings, wanted: Settings) -> bool:

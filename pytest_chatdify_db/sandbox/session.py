@@ -27,6 +27,7 @@ from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.leftovers import Leftovers
+from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
@@ -157,8 +158,9 @@ class SharedSession:
     ) -> None:
         """Note the parameters that a request has changed."""
         if values is not None and values.rows:
+            is_utf8 = self.backend.parameters.get("client_encoding") == "UTF8"
             for change, value in zip(changes, values.rows[0], strict=True):
-                client.parameters.learn(change, value)
+                client.parameters.learn(change, text_of(value) if value and is_utf8 else value)
             self.history.settings = client.parameters.effective
         for statement in statements:
             if statement.kind is Kind.RESET:
@@ -259,6 +261,8 @@ class SharedSession:
             self.leftovers.note(client, statement, len(self.history.frames))
 
     def _may_write(self, client: Client, statement: Statement) -> bool:
+        if statement.kind is Kind.SET_CONSTRAINTS:
+            return self.catalog.has_triggers
         if statement.kind in _WRITES or self.catalog.may_write(statement):
             if statement.kind is Kind.DECLARE:
                 client.writing_cursors.add(statement.name)
@@ -360,7 +364,7 @@ class SharedSession:
         if transaction is not None and not transaction.lost and self._catalog_is_stale:
             yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
         if transaction is not None and not transaction.lost and self.has_deferred(transaction):
-            error = yield from constraints.check(self, transaction)
+            error = yield from constraints.check(self, client, transaction)
             if error is not None:
                 if relay is not None:
                     relay.withdraw()
@@ -449,7 +453,7 @@ class SharedSession:
 
     def may_fail_at_commit(self, client: Client) -> bool:
         """Return whether the end of a single statement can bring an error of its own."""
-        return self.catalog.has_deferrable and not client.in_transaction
+        return (self.catalog.has_deferrable or self._catalog_is_stale) and not client.in_transaction
 
     def label(self, number: int) -> str:
         """Return how messages call the client of that number."""

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
-from pytest_chatdify_db.sandbox.lexer import Token
+from pytest_chatdify_db.sandbox.lexer import Token, text_of
 from pytest_chatdify_db.sandbox.sql import Statement
 
 _NAME: Final = r'("(?:[^"]|"")+"|[a-z_\x80-\xff][\w$\x80-\xff]*)'
@@ -78,7 +78,7 @@ class Temporary:
     @property
     def _on_server(self) -> str:
         # Statements are read byte by byte; SQL of the sandbox's own is sent as text.
-        return f"pg_temp.{quote_name(self.name.encode('latin-1').decode('utf-8', 'replace'))}"
+        return f"pg_temp.{quote_name(text_of(self.name))}"
 
 
 #: A client's temporary tables by name: replaced and never changed, so that a savepoint can keep them.

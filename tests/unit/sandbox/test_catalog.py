@@ -11,7 +11,7 @@ ROWS: list[list[str | None]] = [
     ["deferred", "public.a", "t\tu"],
     ["deferrable", "public.b", "u"],
     ["function", "writes", ""],
-    ["view", "writing", ""],
+    ["named", "writing", ""],
     ["operator", "+++", ""],
     ["function", None, ""],
 ]

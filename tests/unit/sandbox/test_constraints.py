@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.backend import Reply
 
 from .table import COPY_IN, ScriptedServer, Table, row
 
@@ -211,3 +212,26 @@ def test_nothing_to_check_while_another_writes(table: Table, server: ScriptedSer
 
     assert table.talk(second, "Q commit") == ["C COMMIT", "Z I"]
     assert checks(server) == []
+
+
+def test_what_a_trigger_does_at_commit(server: ScriptedServer) -> None:
+    """Its notices reach the client in front of the tag, and what it writes outlives an error of the next statement."""
+    rows = [row("deferrable", "public.noted", "boys"), row("trigger", "noted", "")]
+    server.on("pg_constraint", *rows, wire.command_complete("SELECT 2"))
+    table = Table(server)
+    table.ask(table.core.push("the test"))
+    client = table.join()
+    server.on("ALL IMMEDIATE", wire.notice("00000", "noted"), wire.command_complete("SET CONSTRAINTS"))
+    assert table.talk(client, "Q insert into boys values (1)") == ["N 00000 noted", "C INSERT", "Z I"]
+    server.heard.clear()
+    table.talk(client, "Q begin", "Q set constraints all immediate", "Q savepoint a", "Q select 1")
+    assert "SAVEPOINT" in "".join(server.heard[server.heard.index("set constraints all immediate") :])
+
+
+def test_a_notice_that_nobody_asked_for_is_kept() -> None:
+    """With the answer to a question of the sandbox's own; other messages are not."""
+    reply = Reply()
+    reply.special(ord("N"), b"notice")
+    reply.special(ord("G"), b"copy")
+
+    assert reply.notices == b"notice"

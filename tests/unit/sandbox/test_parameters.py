@@ -126,3 +126,10 @@ def test_a_client_is_told_its_own_values() -> None:
     assert own.reports(defaults, {("", "clerk"): "off"}) == {"TimeZone": "UTC", "is_superuser": "off"}
     assert not own.is_read_only
     assert Parameters().identity == ()
+
+
+def test_values_that_are_not_ascii() -> None:
+    """They are written so that every client encoding reads them the same."""
+    assert parameters.switch({}, {"app.user": "Zo\u00eb'"}) == (
+        "SELECT pg_catalog.set_config('app.user', E'Zo\\U000000eb\\U00000027',false)"
+    )
