@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.contestants import KINDS, LIMIT, THIS, Contestant, Kind
+from benchmarks.contestants import KINDS, NO_DATABASE, THIS, Contestant, Kind
 from benchmarks.environments import Environments, Unavailable
 from benchmarks.stats import Figure
-from benchmarks.suite import Conditions, Outcome, run, why_invalid
+from benchmarks.suite import Conditions, Outcome, run, run_warm, why_invalid
 
 
 @dataclass(slots=True)
@@ -19,12 +19,14 @@ class Results:
         tests: The size of the suites.
         contestants: Who took part, in the order of the tables.
         outcomes: The outcome of each round; who is slow or fails runs in the first one only.
+        bodies: Seconds of a test's body on an open, warm session, one for each outcome.
         absent: Why a contestant did not run.
     """
 
     tests: int
     contestants: Sequence[Contestant]
     outcomes: dict[tuple[str, Kind], list[Outcome]] = field(default_factory=dict)
+    bodies: dict[tuple[str, Kind], list[float]] = field(default_factory=dict)
     absent: dict[tuple[str, Kind], str] = field(default_factory=dict)
 
     @property
@@ -70,11 +72,30 @@ class Results:
         """Return the seconds of one test with set-up and tear-down, in each round."""
         return [outcome.seconds_each(self.first_tests) for outcome in self.of(contestant, kind)]
 
-    def overhead(self, contestant: Contestant, kind: Kind) -> Figure | None:
-        """Return the seconds of a test beyond those of the same body on an open connection; None if not valid."""
-        if not (self.is_valid(contestant, kind) and self.is_valid(LIMIT, kind)):
-            return None
-        return Figure.difference(self.each(contestant, kind), self.each(LIMIT, kind))
+    def around(self, contestant: Contestant, kind: Kind) -> list[float]:
+        """Return the seconds of a test's set-up and tear-down beyond those of pytest by itself, in each round."""
+        if not (self.is_valid(contestant, kind) and self.is_valid(NO_DATABASE, kind)):
+            return []
+        own, bare = (
+            [outcome.seconds_around(self.first_tests) for outcome in self.of(each, kind)]
+            for each in (contestant, NO_DATABASE)
+        )
+        return [mine - least for mine, least in zip(own, bare, strict=False)]
+
+    def beyond_body(self, contestant: Contestant, kind: Kind) -> list[float]:
+        """Return the seconds of one test less those of its body on an open, warm session, in each round."""
+        bodies = self.bodies.get((contestant.name, kind), ())
+        return [each - body for each, body in zip(self.each(contestant, kind), bodies, strict=False)]
+
+    def overheads(self, contestant: Contestant, kind: Kind) -> list[float]:
+        """Return what a test costs beyond its body and beyond what pytest costs by itself, in each round.
+
+        That is everything which the contestant does before, after and around a body that has an open, warm session.
+        """
+        if not (self.is_valid(contestant, kind) and self.is_valid(NO_DATABASE, kind)):
+            return []
+        pairs = zip(self.beyond_body(contestant, kind), self.beyond_body(NO_DATABASE, kind), strict=False)
+        return [own - bare for own, bare in pairs]
 
 
 def race(
@@ -123,3 +144,7 @@ def _take_turn(
         return
     outcome = run(contestant, (kind,), results.tests, python, conditions)
     results.outcomes.setdefault(key, []).append(outcome)
+    if outcome.is_valid and kind != "both":
+        body = run_warm(contestant, kind, python, conditions).body
+        if body is not None:
+            results.bodies.setdefault(key, []).append(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from benchmarks.postgres import Stand
 from benchmarks.processes import end_all_with
 
 _HERE: Final = Path(__file__).resolve().parent
-_COMMON: Final = {"clock.py": "clock.py", "size.py": "size.py"}
+_COMMON: Final = {"clock.py": "clock.py", "size.py": "size.py", "stopwatch.py": "stopwatch.py"}
 _LOOPS: Final = "asyncio_default_fixture_loop_scope"
 
 #: Seconds after which a run that should have stopped itself is ended.
@@ -38,6 +39,8 @@ class Outcome:
         failed: How many did not, or failed in their set-up or tear-down.
         reason: Why the first of them failed, or why nothing ran; empty if all is well.
         peak_mib: The peak memory of pytest's process and its children together, servers aside.
+        around: For each test that ran, seconds of its set-up and tear-down, by pytest's own clock.
+        body: Seconds that the body of a test takes on an open, warm session, where that was measured.
     """
 
     tests: int
@@ -47,6 +50,8 @@ class Outcome:
     failed: int = 0
     reason: str = ""
     peak_mib: float = 0.0
+    around: tuple[float, ...] = ()
+    body: float | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -67,6 +72,10 @@ class Outcome:
         if len(self.finished) < 2:
             return self.finished[0] if self.finished else 0.0
         return (self.finished[-1] - self.finished[first]) / (len(self.finished) - 1 - first)
+
+    def seconds_around(self, skip: int) -> float:
+        """Return the median time of set-up and tear-down, of the same tests."""
+        return statistics.median(self.around[min(skip, len(self.around) // 2) :])
 
     def seconds_of(self, tests: int) -> float:
         """Return how long the first *tests* of the suite take, ends of the process included.
@@ -107,6 +116,16 @@ class Conditions:
 
 def run(contestant: Contestant, kinds: tuple[Kind, ...], tests: int, python: Path, conditions: Conditions) -> Outcome:
     """Run the suites *kinds* of *contestant*, with *tests* tests each, by the interpreter *python*."""
+    return _run([f"test_{kind}.py::test_{kind}" for kind in kinds], contestant, tests, python, conditions)
+
+
+def run_warm(contestant: Contestant, kind: Kind, python: Path, conditions: Conditions) -> Outcome:
+    """Run the one test of *contestant* that repeats the body of the suite *kind* on an open session."""
+    return _run([f"test_{kind}.py::test_warm"], contestant, 1, python, conditions)
+
+
+def _run(names: list[str], contestant: Contestant, tests: int, python: Path, conditions: Conditions) -> Outcome:
+    """Run the tests of those *names*, which have *tests* parameters each."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as directory,
         conditions.stand.database("benchmark") as database,
@@ -131,9 +150,9 @@ def run(contestant: Contestant, kinds: tuple[Kind, ...], tests: int, python: Pat
             *("-p", "no:cacheprovider"),
             *contestant.arguments,
             *conditions.arguments,
-            *[f"test_{kind}.py" for kind in kinds],
+            *names,
         ]
-        return _timed(command, project, variables, tests * len(kinds))
+        return _timed(command, project, variables, tests * len(names))
 
 
 def _lay_out(contestant: Contestant, project: Path) -> None:
@@ -181,6 +200,8 @@ def _timed(command: list[str], project: Path, variables: dict[str, str], tests: 
         record["failed"],
         _shortened(_lines(failures[0])[0]) if failures else "",
         record["peak_kib"] / 1024,
+        tuple(record["around"]),
+        record["properties"].get("body"),
     )
 
 

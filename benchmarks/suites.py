@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from benchmarks.contestants import KINDS, LIMIT, NO_DATABASE, RECIPE, THIS, Contestant, Kind
+from benchmarks.contestants import KINDS, LIMIT, NO_DATABASE, ONE_LOOP, RECIPE, THIS, Contestant, Kind
 from benchmarks.race import Results
 from benchmarks.stats import Figure
 from benchmarks.tables import Table
@@ -25,23 +26,45 @@ def suite_tables(results: Results) -> list[Table]:
 def overhead_table(results: Results) -> Table:
     """Return what a test costs by itself and beyond its body."""
     rows = tuple(_overhead_row(results, contestant) for contestant in results.contestants)
-    first = results.first_tests
     notes = [
-        f"Milliseconds from the end of one test to the end of the next, over the tests after the first {first} of "
-        f"{results.tests}. 'beyond' is the difference from {LIMIT.name} in the same round, that is everything but the "
-        "same body on an open, warm session.",
+        f"Milliseconds. 'test': from the end of one to the end of the next, over the tests after the first "
+        f"{results.first_tests} of {results.tests}. 'fixtures': the part of it that is set-up and tear-down. 'body': "
+        "the same body on an open, warm session, repeated in one test. 'overhead': the test without that body: "
+        "fixtures, and what the body takes longer because its session is new and its code was not used a moment ago. "
+        f"'fixtures' and 'overhead' without what '{NO_DATABASE.name}' takes, which is pytest's own.",
+        *filter(None, (_sync_goal(results), _async_goal(results, THIS), _async_goal(results, ONE_LOOP))),
     ]
-    ours, recipe = results.overhead(THIS, "async"), results.overhead(RECIPE, "async")
-    if ours and recipe and ours.median > 0:
-        notes.append(
-            f"Beyond an async test's body: {RECIPE.name} {recipe.median * 1e3:.2f} ms, {THIS.name} "
-            f"{ours.median * 1e3:.2f} ms, {recipe.median / ours.median:.1f} times less."
-        )
     return Table(
         "What each test costs",
-        ("contestant", "sync", "sync, beyond", "async", "async, beyond", "both drivers"),
+        (
+            "contestant",
+            *[f"{kind}, {part}" for kind in ("sync", "async") for part in ("test", "fixtures", "body", "overhead")],
+            "both drivers",
+        ),
         rows,
         tuple(notes),
+    )
+
+
+def _sync_goal(results: Results) -> str:
+    beyond = [
+        _milliseconds([a - b for a, b in zip(of(THIS, "sync"), of(LIMIT, "sync"), strict=False)])
+        for of in (results.around, results.overheads)
+    ]
+    return f"A sync test of {THIS.name} above {LIMIT.name}: fixtures {beyond[0]} ms, overhead {beyond[1]} ms."
+
+
+def _async_goal(results: Results, contestant: Contestant) -> str:
+    less = [
+        Figure.ratio(of(RECIPE, "async"), of(contestant, "async")).text(1)
+        for of in (results.around, results.overheads)
+        if of(RECIPE, "async") and of(contestant, "async")
+    ]
+    if not less:
+        return ""
+    return (
+        f"An async test of {contestant.name} against {RECIPE.name}: fixtures {less[0]} times less, "
+        f"overhead {less[1]} times less."
     )
 
 
@@ -89,14 +112,16 @@ def _overhead_row(results: Results, contestant: Contestant) -> tuple[str, ...]:
     cells = []
     for kind in KINDS:
         valid = results.is_valid(contestant, kind)
-        cells.append(_milliseconds(Figure.of(results.each(contestant, kind)) if valid else None))
+        cells.append(_milliseconds(results.each(contestant, kind) if valid else []))
         if kind != "both":
-            cells.append("-" if contestant.is_yardstick else _milliseconds(results.overhead(contestant, kind)))
+            cells.append("-" if contestant is NO_DATABASE else _milliseconds(results.around(contestant, kind)))
+            cells.append(_milliseconds(results.bodies.get((contestant.name, kind), [])))
+            cells.append("-" if contestant is NO_DATABASE else _milliseconds(results.overheads(contestant, kind)))
     return (contestant.name, *cells)
 
 
-def _milliseconds(figure: Figure | None) -> str:
-    return figure.scaled(1e3).text() if figure else "-"
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return Figure.of(seconds).scaled(1e3).text() if seconds else "-"
 
 
 def _count(size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,15 +11,17 @@ import models
 
 
 class _Result:
+    def __init__(self, user: models.User) -> None:
+        self._user = user
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([self._user.name])
+
     def all(self) -> list[str]:
-        return self._names
+        return list(self)
 
     def one(self) -> models.User:
         return self._user
-
-    def __init__(self, user: models.User) -> None:
-        self._user = user
-        self._names = [user.name]
 
 
 class _Nothing:

@@ -26,21 +26,29 @@ class Clock:
     def __init__(self, session: pytest.Session) -> None:
         self._session = session
         self.finished: list[float] = []
+        self.around: list[float] = []
+        self._around = 0.0
         self.passed = 0
         self.failures: list[str] = []
+        self.properties: dict[str, object] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count a test that passed; keep why one failed."""
+        """Count a test that passed; keep why one failed, and how long set-up and tear-down took."""
+        if report.when != "call":
+            self._around += report.duration
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             self.failures.append(str(getattr(crash, "message", report.longreprtext)))
         elif report.when == "call" and report.passed:
             self.passed += 1
+            self.properties.update(report.user_properties)
 
     def pytest_runtest_logfinish(self) -> None:
         """Note the end of a test, and stop the run if its time is used up."""
         now = time.monotonic() - _STARTED
         self.finished.append(now)
+        self.around.append(self._around)
+        self._around = 0.0
         if now - self.finished[0] > _BUDGET:
             self._session.shouldstop = "the time of the benchmark is used up"
 
@@ -48,9 +56,11 @@ class Clock:
         """Write everything down."""
         seen = {
             "finished": self.finished,
+            "around": self.around,
             "passed": self.passed,
             "failures": self.failures[:1],
             "failed": len(self.failures),
+            "properties": self.properties,
             "peak_kib": sum(_peak_kib(pid) for pid in _family(os.getpid())),
         }
         Path(os.environ["BENCHMARK_SEEN"]).write_text(json.dumps(seen))
