@@ -39,7 +39,8 @@ class Sandboxed:
         local: The database over a unix socket without a password, as nothing connects faster.
         sandbox: The sandbox.
         pid: The sandbox's process.
-        control: The connection that tells the sandbox where tests begin and end.
+        control: The connection that tells the sandbox where tests end.
+        notes: The one that tells it where they begin.
     """
 
     tcp: Address
@@ -47,10 +48,11 @@ class Sandboxed:
     sandbox: Address
     pid: int
     control: socket.socket
+    notes: socket.socket
 
     def push(self) -> None:
         """Begin a test, without waiting for the answer, as the plugin does."""
-        _say(self.control, {"do": "push", "name": "benchmark"}, 1)
+        _say(self.notes, {"do": "push", "name": "benchmark"}, 1)
 
     def pop(self) -> None:
         """End a test and undo what it wrote."""
@@ -68,32 +70,33 @@ def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxe
     with stand.database("benchmark_sandbox") as name:
         with connect(stand.local.with_database(name)) as connection:
             connection.query(TABLES)
-        ours, theirs = socket.socketpair()
+        control, its_control = socket.socketpair()
+        notes, its_notes = socket.socketpair()
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         password = secrets.token_hex(8)
-        process = _start(theirs, listener, profile)
+        with its_control, its_notes:
+            process = _start((its_control.fileno(), its_notes.fileno(), listener.fileno()), profile)
         try:
             identity = {"user": "benchmark", "password": password, "database": "app"}
             server = dataclasses.asdict(stand.local.with_database(name))
-            _order(ours, {"server": server, "identity": identity, "refuse_dirty_reads": False})
+            _order(control, {"server": server, "identity": identity, "refuse_dirty_reads": False})
             sandbox = Address("127.0.0.1", listener.getsockname()[1], "benchmark", password, "app")
             tcp, local = stand.tcp.with_database(name), stand.local.with_database(name)
-            yield Sandboxed(tcp, local, sandbox, process.pid, ours)
+            yield Sandboxed(tcp, local, sandbox, process.pid, control, notes)
         finally:
-            ours.close()
+            control.close()
+            notes.close()
             listener.close()
             process.wait()
 
 
-def _start(control: socket.socket, listener: socket.socket, profile: Path | None) -> subprocess.Popen[bytes]:
-    fds = (control.fileno(), listener.fileno())
-    main = f"main({fds[0]}, {fds[1]})"
+def _start(fds: tuple[int, int, int], profile: Path | None) -> subprocess.Popen[bytes]:
+    main = f"main{fds}"
     if profile is not None:
         main = f"import cProfile; cProfile.run({main!r}, {str(profile)!r})"
     code = f"import sys; sys.path.append({str(_ROOT)!r}); from pytest_chatdify_db.sandbox.__main__ import main; {main}"
-    with control:
-        return subprocess.Popen([sys.executable, "-I", "-S", "-c", code], pass_fds=fds, start_new_session=True)
+    return subprocess.Popen([sys.executable, "-I", "-S", "-c", code], pass_fds=fds, start_new_session=True)
 
 
 def _order(control: socket.socket, order: dict[str, Any]) -> None:

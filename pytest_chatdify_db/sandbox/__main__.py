@@ -16,7 +16,7 @@ from pytest_chatdify_db.sandbox.core import Identity
 from pytest_chatdify_db.sandbox.host import Host
 
 
-def main(control_fd: int, listener_fd: int) -> int:
+def main(control_fd: int, notes_fd: int, listener_fd: int) -> int:
     """Serve clients on the socket *listener_fd* until the connection *control_fd* is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test run, which tears down through this process
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,10 +24,11 @@ def main(control_fd: int, listener_fd: int) -> int:
         # Each client takes a socket, and maybe one to the server.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=control_fd)
+    notes = socket.socket(fileno=notes_fd)
     listener = socket.socket(fileno=listener_fd)
     orders = _orders(control)
     try:
-        host = Host(listener, control, Address.from_fields(orders["server"]), Identity(**orders["identity"]))
+        host = Host(listener, control, notes, Address.from_fields(orders["server"]), Identity(**orders["identity"]))
         host.refuse_dirty_reads(orders["refuse_dirty_reads"])
     except (ConnectError, ServerError) as error:
         control.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
@@ -49,4 +50,4 @@ def _orders(control: socket.socket) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(*map(int, sys.argv[1:])))

@@ -29,7 +29,7 @@ _PATIENCE: Final = 60.0
 #: ``-I -S``: neither the environment nor installed packages change what the process imports, and it starts fast.
 _CODE: Final = (
     "import sys; sys.path.append(sys.argv[1]);"
-    " from pytest_chatdify_db.sandbox.__main__ import main; sys.exit(main(int(sys.argv[2]), int(sys.argv[3])))"
+    " from pytest_chatdify_db.sandbox.__main__ import main; sys.exit(main(*map(int, sys.argv[2:])))"
 )
 
 
@@ -59,9 +59,12 @@ class FrameReport:
 class Sandbox:
     """A running sandbox. Made by ``start``."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, log: IO[bytes]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, notes: socket.socket, log: IO[bytes]
+    ) -> None:
         self._process = process
         self._control = control
+        self._notes = notes
         self._lines = control.makefile("rb")
         self._log = log
         self._lock = threading.RLock()
@@ -80,27 +83,32 @@ class Sandbox:
         Raises:
             SandboxError: The process cannot be started.
         """
-        ours, theirs = socket.socketpair()
+        control, its_control = socket.socketpair()
+        notes, its_notes = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the process
         root = str(Path(__file__).resolve().parents[2])
-        arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, str(theirs.fileno()), str(listener.fileno())]
+        fds = [each.fileno() for each in (its_control, its_notes, listener)]
+        arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, *map(str, fds)]
         try:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), listener.fileno()),
+                pass_fds=fds,
                 start_new_session=True,
             )
         except OSError as error:
-            ours.close()
+            control.close()
+            notes.close()
             log.close()
             raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
         finally:
-            theirs.close()
-        ours.settimeout(_PATIENCE)
-        return cls(process, ours, log)
+            its_control.close()
+            its_notes.close()
+        control.settimeout(_PATIENCE)
+        notes.settimeout(_PATIENCE)
+        return cls(process, control, notes, log)
 
     def serve(
         self, server: Address, *, user: str, password: str, database: str, refuse_dirty_reads: bool = False
@@ -152,8 +160,9 @@ class Sandbox:
         Args:
             name: What messages call it, such as a test's id.
         """
-        # The answer is read before that of the next command: a test need not wait for it.
-        self._say({"do": "push", "name": name})
+        # The sandbox reads it before whatever a client says from now on. Nobody waits for the answer, which is read
+        # before that of the next command; and the process is not woken, which would take the processor from the test.
+        self._say({"do": "push", "name": name}, self._notes)
 
     def pop(self) -> FrameReport:
         """Undo all that was written since the matching ``push``."""
@@ -201,6 +210,7 @@ class Sandbox:
             return
         self._lines.close()
         self._control.close()
+        self._notes.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -210,16 +220,16 @@ class Sandbox:
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            number = self._say(command)
+            number = self._say(command, self._control)
             while (answer := self._read()).pop("number", number) != number:
                 pass  # of a command before this one, which nobody waits for
             return answer
 
-    def _say(self, command: dict[str, Any]) -> int:
-        """Send *command*, and return the number that its answer has: one may be answered before those sent earlier."""
+    def _say(self, command: dict[str, Any], sock: socket.socket) -> int:
+        """Send *command* over *sock*; return its answer's number: one may be answered before those sent earlier."""
         with self._lock, self._explained():
             self._last_number += 1
-            self._control.sendall(json.dumps({**command, "number": self._last_number}).encode() + b"\n")
+            sock.sendall(json.dumps({**command, "number": self._last_number}).encode() + b"\n")
             return self._last_number
 
     def _read(self) -> dict[str, Any]:
@@ -247,6 +257,7 @@ class Sandbox:
     def _forget(self) -> None:
         self._lines.close()
         self._control.close()
+        self._notes.close()
 
 
 def _report(answer: dict[str, Any]) -> FrameReport:

@@ -13,7 +13,7 @@ import select
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -80,11 +80,19 @@ class Host:
     Args:
         listener: Where clients connect; bound, and listening from now on.
         control: The connection to the test run.
+        notes: What the test run says without waking anybody: it is read before whatever is said afterwards.
         server: The server and database behind the sandbox.
         identity: Who may connect.
     """
 
-    def __init__(self, listener: socket.socket, control: socket.socket, server: Address, identity: Identity) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        control: socket.socket,
+        notes: socket.socket,
+        server: Address,
+        identity: Identity,
+    ) -> None:
         self._server = server
         self._own_database: Address | None = None
         self._selector = selectors.DefaultSelector()
@@ -94,7 +102,9 @@ class Host:
         self._monitor: Connection | None = None
         self._listener = listener
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
-        self._commands = bytearray()
+        self._notes = Peer(notes, bytearray(), self._noted, lambda: None)
+        notes.setblocking(False)
+        self._unread: dict[bool, bytes] = {}  # the beginning of a line, by whether it is a note
         self._awaited: dict[str, Any] | None = None  # a command that the test run waits to be answered
         self._is_running = True
         self._asked_at = 0.0
@@ -151,7 +161,7 @@ class Host:
             self._watch(peer)
 
     def _client_said(self, client: Client, data: bytes) -> None:
-        self._read(self._control)  # a ``push`` that was said before this
+        self._read(self._notes)  # a ``push`` that was said before this
         self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
@@ -418,18 +428,23 @@ class Host:
     def _control_received(self, data: bytes) -> None:
         """Obey what the test run says, in its order with what clients say.
 
-        A ``push`` is not waited for, so clients may have spoken since: it comes before whatever is read from now on. A
-        ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
+        A ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
         """
-        self._commands += data
-        *lines, rest = self._commands.split(b"\n")
-        self._commands = bytearray(rest)
-        for line in lines:
-            command = json.loads(line)
+        self._read(self._notes)
+        for command in self._commands(data, is_note=False):
             if command["do"] in _AWAITED:
                 self._awaited = command
             else:
                 self._obey(command)
+
+    def _noted(self, data: bytes) -> None:
+        """Obey what the test run does not wait for: it comes before whatever clients are read to say from now on."""
+        for command in self._commands(data, is_note=True):
+            self._obey(command)
+
+    def _commands(self, data: bytes, *, is_note: bool) -> Iterator[dict[str, Any]]:
+        *lines, self._unread[is_note] = (self._unread.get(is_note, b"") + data).split(b"\n")
+        return map(json.loads, lines)
 
     def _obey_awaited(self) -> None:
         if self._awaited is not None:

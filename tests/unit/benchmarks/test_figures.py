@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contestants import CONTESTANTS, KINDS, LIMIT, RECIPE, THIS, Kind
+from benchmarks.contestants import CONTESTANTS, KINDS, LIMIT, NO_DATABASE, RECIPE, THIS, Kind
 from benchmarks.document import chart_of, write
 from benchmarks.plot import as_svg
 from benchmarks.race import Results
@@ -21,7 +21,8 @@ from benchmarks.tables import Table, as_markdown, as_text
 def outcome(each: float, *, tests: int = 10, ran: int | None = None, start: float = 1.0, end: float = 0.5) -> Outcome:
     """Return the outcome of a suite whose first test is finished at *start* and every other one *each* later."""
     finished = tuple(start + number * each for number in range(ran or tests))
-    return Outcome(tests, finished[-1] + end, finished, len(finished), peak_mib=50.0)
+    around = tuple(each / 2 for _ in finished)
+    return Outcome(tests, finished[-1] + end, finished, len(finished), peak_mib=50.0, around=around)
 
 
 @pytest.fixture
@@ -77,19 +78,48 @@ def test_time_of_each_test() -> None:
     assert Outcome(1, 4.0, (1.0,)).seconds_each(skip=1) == pytest.approx(1.0)
 
 
-def test_overhead_is_paired(results: Results) -> None:
-    """The overhead of a test is its difference from the limit in the same round."""
-    overhead = results.overhead(THIS, "sync")
+@pytest.fixture
+def with_bodies(results: Results) -> Results:
+    """The same, with the suite that has no database, and with what the bodies take on an open session."""
+    results.outcomes[NO_DATABASE.name, "sync"] = [outcome(0.004), outcome(0.006)]
+    results.bodies = {
+        (THIS.name, "sync"): [0.005, 0.006],
+        (LIMIT.name, "sync"): [0.003, 0.005],
+        (RECIPE.name, "sync"): [0.003, 0.005],
+        (NO_DATABASE.name, "sync"): [0.001, 0.001],
+    }
+    return results
 
-    assert overhead is not None
-    assert overhead.low == pytest.approx(0.01)
-    assert overhead.high == pytest.approx(0.02)
+
+def test_overhead_leaves_out_body_and_pytest(with_bodies: Results) -> None:
+    """The overhead of a test is neither its body on a warm session nor what pytest takes, round by round."""
+    assert with_bodies.overheads(THIS, "sync") == pytest.approx([0.02 - 0.005 - 0.003, 0.04 - 0.006 - 0.005])
+
+
+def test_fixtures_leave_out_pytest(with_bodies: Results) -> None:
+    """Set-up and tear-down are those of a test beyond those of the same test without a database, round by round."""
+    assert with_bodies.around(THIS, "sync") == pytest.approx([0.01 - 0.002, 0.02 - 0.003])
+
+
+def test_table_of_costs_compares(with_bodies: Results) -> None:
+    """The table of costs says how far chatdify-db is from the limit, and how far below the recipe."""
+    with_bodies.outcomes |= {(each.name, "async"): with_bodies.of(each, "sync") for each in (THIS, RECIPE, NO_DATABASE)}
+    with_bodies.bodies |= {(each.name, "async"): [0.003, 0.005] for each in (THIS, RECIPE, NO_DATABASE)}
+
+    notes = overhead_table(with_bodies).notes
+
+    assert notes[1:] == (
+        "A sync test of chatdify-db above BEGIN/ROLLBACK by hand, open connection: "
+        "fixtures 7.50 (5.00 to 10.00) ms, overhead 13.50 (8.00 to 19.00) ms.",
+        "An async test of chatdify-db against SQLAlchemy's recipe: fixtures 9.0 (5.7 to 12.2) times less, "
+        "overhead 9.0 (5.7 to 12.3) times less.",
+    )
 
 
 def test_invalid_results_give_no_figures(results: Results) -> None:
     """A contestant that fails a suite or did not run it has no figure there, and the reason is known."""
     assert results.relative(RECIPE, "both") is None
-    assert results.overhead(THIS, "both") is None
+    assert results.overheads(THIS, "sync") == results.around(THIS, "sync") == []
     assert results.why_not(RECIPE, "both") == "fails: no row | found"
     assert results.why_not(LIMIT, "both") == "has one connection"
     assert results.fails(RECIPE)
