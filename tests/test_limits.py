@@ -28,7 +28,11 @@ SHOWN_BY: Final = {
         f"{_SANDBOX}/test_limits.py::test_sequences_do_not_go_back",
         "docs/limits.md::tests/test_sequences.py",
     ),
-    "Isolation levels": ("docs/limits.md::tests/test_levels.py",),
+    "Isolation levels": (
+        "docs/limits.md::tests/test_levels.py",
+        f"{_SANDBOX}/test_limits.py::test_the_level_of_a_transaction_that_reads_is_not_shown",
+        "tests/unit/sandbox/test_control.py::test_a_function_that_would_set_the_modes_of_all",
+    ),
     "Uncommitted rows can be seen": ("tests/plugin/test_reports.py::test_task_sent_before_the_commit",),
     "Writing in turns": ("docs/limits.md::tests/test_turns.py",),
     "Not inside a transaction": (f"{_SANDBOX}/test_limits.py::test_what_needs_to_be_outside_a_transaction_says_so",),
@@ -38,6 +42,7 @@ SHOWN_BY: Final = {
     "`SET` and `set_config()` in a function": (f"{_SANDBOX}/test_limits.py::test_a_setting_inside_a_function_leaks",),
     "`NOTIFY` and `pg_notify()` in a trigger": (
         f"{_SANDBOX}/test_limits.py::test_a_notification_inside_a_function_is_not_heard",
+        f"{_SANDBOX}/test_limits.py::test_a_notification_for_no_row_is_heard",
     ),
     "A cursor that a function returns": (
         f"{_SANDBOX}/test_limits.py::test_a_cursor_that_a_function_returns_stays_open",
@@ -54,6 +59,10 @@ SHOWN_BY: Final = {
         f"{_SANDBOX}/test_limits.py::test_lastval_speaks_of_whoever_drew_last",
         f"{_SANDBOX}/test_limits.py::test_the_transaction_has_one_number",
     ),
+    "Descriptors of large objects": (
+        f"{_SANDBOX}/test_limits.py::test_a_large_object_stays_open_when_its_transaction_ends",
+    ),
+    "Limits of time": (f"{_SANDBOX}/test_limits.py::test_a_client_may_be_idle_for_longer_than_its_limit",),
     "`pg_advisory_unlock_all()`": (f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",),
     "A rollback of one client closes cursors": (
         f"{_SANDBOX}/test_clients.py::test_a_rollback_that_closes_another_clients_cursor_is_told_by_name",
@@ -63,6 +72,7 @@ SHOWN_BY: Final = {
     ),
     "Statistics and other sessions' views": (
         f"{_SANDBOX}/test_limits.py::test_all_clients_are_one_session_to_the_server",
+        f"{_SANDBOX}/test_limits.py::test_the_server_knows_of_no_channel",
     ),
     "With a database of its own": (
         "docs/limits.md::tests/test_wider_fixtures.py",
@@ -76,6 +86,9 @@ SHOWN_BY: Final = {
     "PostgreSQL 14 or newer": (
         "tests/unit/servers/test_binaries.py::test_the_wheel_comes_first_newest_first",
         "tests/integration/test_servers_embedded.py::test_no_programs_at_all",
+    ),
+    "With `standard_conforming_strings = off`": (
+        f"{_CORPUS}/simple.txt::a string that looks like several statements with standard_conforming_strings off",
     ),
     "asyncpg, psycopg2 and psycopg 3": (f"{_SANDBOX}/test_checklist.py::test_1_replication_is_refused",),
     "A transaction pooler": (f"{_SANDBOX}/test_pooler.py::test_a_pooler_in_front_of_the_sandbox",),

@@ -39,7 +39,7 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     is_alone = is_sole and not client.in_transaction
     if statement.kind is Kind.DISCARD_ALL and not is_alone:
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
-    if statement.kind is Kind.SET_TRANSACTION and is_alone:
+    if statement.kind is Kind.SET_TRANSACTION and is_alone and not statement.name:
         client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
@@ -63,7 +63,7 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
     read_only = transaction.read_only if statement.modes.read_only is None else statement.modes.read_only
     if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))
-    transaction.implicit, transaction.read_only = False, read_only
+    transaction.implicit, transaction.read_only, transaction.isolation = False, read_only, level
     transaction.stable_since = session.history.clock if level not in _AVAILABLE else None
     return _done(client, statement.tag)
 
@@ -102,7 +102,8 @@ def _rollback(session: SharedSession, client: Client, statement: Statement) -> W
 def _chain(session: SharedSession, client: Client, statement: Statement, ended: Transaction) -> None:
     if statement.chain:
         following = session.begin(client)
-        following.implicit, following.read_only = False, ended.read_only
+        following.implicit, following.read_only, following.isolation = False, ended.read_only, ended.isolation
+        following.stable_since = None if ended.stable_since is None else session.history.clock
 
 
 def _prepare_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
@@ -124,6 +125,7 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
         len(transaction.signals),
         client.temporary,
         transaction.constraints,
+        transaction.read_only,
     )
     transaction.levels.append(level)
     return _done(client, "SAVEPOINT")
@@ -137,6 +139,7 @@ def _release(session: SharedSession, client: Client, statement: Statement) -> Wo
     index = transaction.find(statement.name)
     if index is None:
         return session.fail(client, refusals.no_savepoint(text_of(statement.name)))
+    transaction.read_only = transaction.levels[index].read_only  # as the server has it
     session.history.leave(transaction, index)
     session.cursors.release(client, index)
     return _done(client, "RELEASE")
@@ -158,6 +161,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     level = transaction.levels[index]
     client.parameters.restore(level.settings)
     client.temporary, transaction.constraints = level.temporary, level.constraints
+    transaction.read_only = level.read_only
     del transaction.signals[level.signals :]
     return _done(client, "ROLLBACK")
 
@@ -172,14 +176,38 @@ def _set_transaction(session: SharedSession, client: Client, statement: Statemen
 
 def _set_modes(session: SharedSession, client: Client, statement: Statement) -> bool:
     modes, transaction = statement.modes, session.begin(client)
+    if text := _too_late(transaction, modes):
+        return session.fail(client, wire.error("25001", text))
     read_only = transaction.read_only if modes.read_only is None else modes.read_only
     if modes.isolation is not None:
         is_available = modes.isolation in _AVAILABLE
         if not is_available and not read_only:
             return session.fail(client, refusals.isolation(modes.isolation))
         transaction.stable_since = None if is_available else session.history.clock
+        transaction.isolation = modes.isolation
     transaction.read_only = read_only
     return _done(client, statement.tag)
+
+
+def _too_late(transaction: Transaction, modes: Modes) -> str:
+    """Return why *transaction* cannot have other *modes* any more, empty if it can (``variable.c``)."""
+    is_nested = len(transaction.levels) > 1
+    if modes.isolation is not None and transaction.isolation not in {"", modes.isolation}:
+        if transaction.has_snapshot:
+            return "SET TRANSACTION ISOLATION LEVEL must be called before any query"
+        if is_nested:
+            return "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction"
+    if modes.read_only is False and transaction.read_only:
+        if is_nested:
+            return "cannot set transaction read-write mode inside a read-only transaction"
+        if transaction.has_snapshot:
+            return "transaction read-write mode must be set before any query"
+    if modes.deferrable is not None:
+        if is_nested:
+            return "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction"
+        if transaction.has_snapshot:
+            return "SET TRANSACTION [NOT] DEFERRABLE must be called before any query"
+    return ""
 
 
 def _session_characteristics(session: SharedSession, client: Client, statement: Statement) -> Work:

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql
+from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql, texts
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
@@ -210,10 +210,10 @@ class DirectSession:
         text, _ = wire.cstring(body)
         self.client.statements.pop(b"", None)
         self.client.runs(text[:2_000])
-        statements = sql.parse(text)
-        for statement in statements:
+        parts = texts.parts(text)
+        for statement, _ in parts:
             self._see(statement)
-        return wire.query(names.text_for_server(self.client, text, statements, None).sent)
+        return wire.query(names.text_for_server(self.client, text, parts, None).sent)
 
     # -- From the server
 

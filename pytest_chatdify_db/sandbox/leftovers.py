@@ -42,7 +42,7 @@ def may_leave(statement: Statement) -> str:
         return f"LISTEN {statement.name}"
     if any("advisory" in name and "xact" not in name and "unlock" not in name for name in statement.calls):
         return LOCK
-    if statement.kind is Kind.WRITE and (made := temporary.made(statement)) is not None:
+    if statement.kind in {Kind.WRITE, Kind.EXECUTE} and (made := temporary.made(statement)) is not None:
         return f"{_TABLE}{made.name}"
     return ""
 

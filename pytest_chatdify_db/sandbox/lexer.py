@@ -7,7 +7,7 @@ megabytes of literals are passed over by one regular expression, not token by to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 SPACE = r"[ \t\n\r\f\v]+"
@@ -169,6 +169,29 @@ def _ends_compound(text: str) -> Iterator[int]:
         elif body and word == "end":
             body -= 1
         previous = word
+
+
+def arguments(text: str, function: str) -> Iterator[list[list[Token]]]:
+    """Yield the arguments of each call of *function* in *text*, each as its tokens."""
+    parts = list(tokens(text))
+    for index, part in enumerate(parts[:-1]):
+        if part.name == function and parts[index + 1].text == "(":
+            yield _arguments(parts[index + 2 :])
+
+
+def _arguments(parts: Sequence[Token]) -> list[list[Token]]:
+    """Return the arguments of a call, up to the parenthesis that ends it."""
+    found: list[list[Token]] = [[]]
+    depth = 1
+    for part in parts:
+        depth += (part.text == "(") - (part.text == ")")
+        if not depth:
+            break
+        if part.text == "," and depth == 1:
+            found.append([])
+        else:
+            found[-1].append(part)
+    return found
 
 
 def called(text: str) -> frozenset[str]:

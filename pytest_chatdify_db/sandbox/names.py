@@ -6,17 +6,17 @@ The rule: statements have the client's prefix, always; cursors only where two cl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import quote_name
-from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox import texts
 from pytest_chatdify_db.sandbox.client import Client, Cursor, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.lexer import Token
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
-from pytest_chatdify_db.sandbox.texts import Replacement, Text, offsets
+from pytest_chatdify_db.sandbox.texts import Parts, Replacement, Text
 
 _STATEMENTS: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})
 _CURSORS: Final = frozenset({Kind.DECLARE, Kind.CURSOR, Kind.CLOSE})
@@ -25,26 +25,25 @@ _INNER = re.compile(r"\bas\b", re.IGNORECASE)
 
 
 def text_for_server(
-    client: Client, text: bytes, statements: Sequence[Statement], cursors: Cursors | None, start: int = 0, end: int = -1
+    client: Client, text: bytes, parts: Parts, cursors: Cursors | None, start: int = 0, end: int = -1
 ) -> Text:
-    """Return the part of a client's query *text* that holds *statements*, as it goes to the server.
+    """Return the part of a client's query *text* that holds the statements of *parts*, as it goes to the server.
 
     Args:
         client: Who sent it.
         text: All of it.
-        statements: What that part says.
+        parts: What that part says, and where each statement begins in *text*.
         cursors: The cursors of the session, None if the client has a session of its own.
         start: Where the part begins.
         end: Where it ends; by default that is the end of the text.
     """
     end = len(text) if end < 0 else end
     is_utf8 = client.reported.get("client_encoding", "UTF8") == "UTF8"
-    if len(statements) == 1 and statements[0].is_plain_read:
+    if len(parts) == 1 and parts[0][0].is_plain_read:
         return Text(text, start, end, (), is_utf8)
-    part = text[start:end].decode("latin-1")
     found = [
-        Replacement(start + at + first, start + at + last, words)
-        for statement, at in zip(statements, offsets(part, statements), strict=True)
+        Replacement(at + first, at + last, words)
+        for statement, at in parts
         for first, last, words in _replacements(client, statement, cursors)
     ]
     return Text(text, start, end, tuple(found), is_utf8)
@@ -58,8 +57,8 @@ def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes
     """
     name, after = wire.cstring(body)
     original, rest_at = wire.cstring(body, after)
-    found = sql.parse(original)
-    statement = found[0] if len(found) == 1 else None
+    found = texts.parts(original)
+    statement = found[0][0] if len(found) == 1 else None
     text = text_for_server(client, original, found, cursors)
     rest = text.sent + body[rest_at - 1 :]
     return name, Prepared(client.prefix + name if name else b"", rest, statement, text if text.replaced else None)

@@ -7,13 +7,13 @@ are those the server reported after a client's own SET, so that nothing of its s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
-from pytest_chatdify_db.sandbox.lexer import Token, tokens
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.lexer import Token, arguments
+from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).
@@ -47,7 +47,7 @@ _NEVER_REFUSED: Final = frozenset(
 )
 
 #: Start-up parameters that are no run-time parameters.
-STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"})
+STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"}) | MODE_PARAMETERS
 
 _TRUE: Final = frozenset({"true", "t", "1", "on", "yes", "y", "\x01"})
 
@@ -214,36 +214,11 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
         at = int(token.text[1:]) - 1
         return (bound[at] or "") if 0 <= at < len(bound) else ""
 
-    found = []
-    for name, is_local in _set_configs(statement.text):
-        if spelled := value(name):
-            found.append(Change(spelled.lower(), value(is_local).lower() in _TRUE))
-    return found
-
-
-def _set_configs(text: str) -> Iterator[tuple[Token, Token]]:
-    """Yield the beginnings of the first and the last argument of each call of ``set_config``."""
-    parts = list(tokens(text))
-    for index, part in enumerate(parts[:-1]):
-        if part.name == "set_config" and parts[index + 1].text == "(":
-            arguments = _arguments(parts[index + 2 :])
-            if len(arguments) == 3 and all(arguments):
-                yield arguments[0][0], arguments[2][0]
-
-
-def _arguments(parts: Sequence[Token]) -> list[list[Token]]:
-    """Return the arguments of a call, up to the parenthesis that ends it."""
-    found: list[list[Token]] = [[]]
-    depth = 1
-    for part in parts:
-        depth += (part.text == "(") - (part.text == ")")
-        if not depth:
-            break
-        if part.text == "," and depth == 1:
-            found.append([])
-        else:
-            found[-1].append(part)
-    return found
+    return [
+        Change(name.lower(), value(given[2][0]).lower() in _TRUE)
+        for given in arguments(statement.text, "set_config")
+        if len(given) == 3 and all(given) and (name := value(given[0][0]))
+    ]
 
 
 def switch(current: Settings, wanted: Settings) -> str:

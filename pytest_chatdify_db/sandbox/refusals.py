@@ -102,6 +102,16 @@ def isolation(level: str) -> bytes:
     )
 
 
+def mode_by_function(parameter: str) -> bytes:
+    """Refuse to have a function set the modes of the one transaction that all share."""
+    return wire.error(
+        "0A000",
+        f'parameter "{parameter}" cannot be set by a function in this test',
+        detail="All connections of a test share one transaction, whose modes it would set for all of them.",
+        hint="Say SET TRANSACTION. " + OWN_DATABASE,
+    )
+
+
 def unstable(other: str) -> bytes:
     """Refuse to read on in a transaction that must not see what has been written since it began."""
     return wire.error(

@@ -30,7 +30,7 @@ from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit
 from pytest_chatdify_db.sandbox.transactions import (
     NO_SETTINGS,
@@ -116,10 +116,10 @@ class SharedSession:
         """
         if self._catalog_is_stale:
             yield from self._read_catalog()
-        dirty = self.dirty_reads.read(client, statements)
-        if dirty is not None and self.refuses_dirty_reads:
-            return self.fail(client, refusals.dirty_read(self.label(dirty.writer), dirty.table, dirty.wrote))
+        if (refusal := self._refusal(client, statements, changes)) is not None:
+            return self.fail(client, refusal)
         transaction = self.begin(client)
+        transaction.has_snapshot = transaction.has_snapshot or any(each.takes_snapshot for each in statements)
         if (error := (yield from self._adopt(client))) is not None:
             return self.fail(client, error)
         guard = self.protect(client)
@@ -152,6 +152,14 @@ class SharedSession:
         if identity := client.parameters.in_force.identity:
             self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
+
+    def _refusal(self, client: Client, statements: Sequence[Statement], changes: Sequence[Change]) -> bytes | None:
+        """Return the error that keeps *statements* from running though their client might run them, if there is one."""
+        dirty = self.dirty_reads.read(client, statements)
+        if dirty is not None and self.refuses_dirty_reads:
+            return refusals.dirty_read(self.label(dirty.writer), dirty.table, dirty.wrote)
+        mode = next((change.name for change in changes if change.name in MODE_PARAMETERS), None)
+        return refusals.mode_by_function(mode) if mode is not None else None
 
     def _learn(
         self, client: Client, statements: Sequence[Statement], changes: Sequence[Change], values: Reply | None
@@ -254,7 +262,7 @@ class SharedSession:
                 named(self, client, statement)
             if catalog.defines(statement):
                 self._catalog_is_stale = self._saw_definition = True
-            if statement.kind is Kind.WRITE:
+            if statement.kind in _WRITES:
                 self._note_temporary(client, statement)
             if any("advisory" in name for name in statement.calls):
                 self.took_advisory_lock = True

@@ -6,19 +6,16 @@ so is never committed. What is notified inside a function or trigger is not seen
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.lexer import tokens
+from pytest_chatdify_db.sandbox.lexer import Token, arguments
 from pytest_chatdify_db.sandbox.sql import SIGNALS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import Signal
 
 _VERBS: Final = {Kind.LISTEN: "listen", Kind.UNLISTEN: "unlisten", Kind.UNLISTEN_ALL: "unlisten", Kind.NOTIFY: "notify"}
-_ARGUMENT: Final = r"\s*([eEnN]?'(?:[^']|'')*'|\$\d+)(?:\s*::\s*[\w ]+?)?\s*"
-_CALL = re.compile(rf"\bpg_notify\s*\({_ARGUMENT},{_ARGUMENT}\)", re.IGNORECASE)
 
 
 def signals(statement: Statement, values: Sequence[str | None] = ()) -> list[Signal]:
@@ -28,15 +25,26 @@ def signals(statement: Statement, values: Sequence[str | None] = ()) -> list[Sig
         return [Signal(_VERBS[statement.kind], channel, statement.argument)]
     if "pg_notify" not in statement.calls:
         return []
-    pairs = (map(_read, match.groups(), (values, values)) for match in _CALL.finditer(statement.text))
+    calls = (
+        given for given in arguments(statement.text, "pg_notify") if len(given) == 2 and all(map(_is_plain, given))
+    )
+    pairs = ((_read(channel, values), _read(payload, values)) for channel, payload in calls)
     return [Signal("notify", channel, payload or "") for channel, payload in pairs if channel]
 
 
-def _read(argument: str, values: Sequence[str | None]) -> str | None:
-    if argument.startswith("$"):
-        at = int(argument[1:]) - 1
+def _is_plain(argument: Sequence[Token]) -> bool:
+    """Return whether *argument* is a string constant or a parameter, and no more than cast."""
+    if not argument or (len(argument) > 1 and argument[1].text != ":"):
+        return False
+    return argument[0].text.startswith("$") or argument[0].text.endswith("'")
+
+
+def _read(argument: Sequence[Token], values: Sequence[str | None]) -> str | None:
+    first = argument[0]
+    if first.text[1:].isdigit():
+        at = int(first.text[1:]) - 1
         return values[at] if 0 <= at < len(values) else None
-    return next(tokens(argument)).literal
+    return first.literal
 
 
 def deliver(clients: Mapping[int, Client], sender: Client, committed: Iterable[Signal]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, control, copying, names, parameters, signals, sql
+from pytest_chatdify_db.sandbox import admission, control, copying, names, parameters, signals, sql, texts
 from pytest_chatdify_db.sandbox.client import Client, Copying
 from pytest_chatdify_db.sandbox.relay import COMMAND_COMPLETE, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import CONTROL, Kind, Statement
-from pytest_chatdify_db.sandbox.texts import offsets
+from pytest_chatdify_db.sandbox.sql import CONTROL, Kind
+from pytest_chatdify_db.sandbox.texts import Parts
 
 #: Statements that cannot travel to the server in one text with others.
 SPLITS: Final = CONTROL | {Kind.COPY_IN}
@@ -25,9 +23,6 @@ _PONG: Final = (
     + wire.command_complete("SELECT 1")
 )
 
-#: Statements and where each begins in the query text.
-Parts = Sequence[tuple[Statement, int]]
-
 
 def query(session: SharedSession, client: Client, text: bytes) -> Work:
     """Run a query text; return whether ReadyForQuery is due (it is not while COPY waits for data)."""
@@ -36,7 +31,7 @@ def query(session: SharedSession, client: Client, text: bytes) -> Work:
         client.send(_PONG)
         return True
     client.runs(text[:2_000])
-    parts = _parts(text)
+    parts = texts.parts(text)
     if not parts:
         client.send(wire.EMPTY_QUERY)
         return True
@@ -45,18 +40,6 @@ def query(session: SharedSession, client: Client, text: bytes) -> Work:
             session.fail(client, error)
             return True
     return (yield from run(session, client, text, parts, len(parts)))
-
-
-def _parts(text: bytes) -> Parts:
-    return _parts_cached(text) if len(text) <= sql.CACHED_LENGTH else _find_parts(text)
-
-
-def _find_parts(text: bytes) -> Parts:
-    statements = sql.parse(text)
-    return tuple(zip(statements, offsets(text.decode("latin-1"), statements), strict=True))
-
-
-_parts_cached = lru_cache(maxsize=2_048)(_find_parts)
 
 
 def _may_be_wrong(client: Client, parts: Parts) -> bool:
@@ -105,7 +88,7 @@ def _commit_behind(session: SharedSession, client: Client, said: int) -> Work:
 
 def _copying(client: Client, text: bytes, parts: Parts) -> Copying:
     (statement, at), *following = parts
-    part = names.text_for_server(client, text, [statement], None, at, at + len(statement.text))
+    part = names.text_for_server(client, text, parts[:1], None, at, at + len(statement.text))
     return Copying(wire.query(part.sent), statement, part, following)
 
 
@@ -113,7 +96,7 @@ def _plain(session: SharedSession, client: Client, text: bytes, parts: Parts, *,
     """Run what the server answers; a failure at the implicit COMMIT behind it takes the place of the last tag."""
     statements = [statement for statement, _ in parts]
     last, last_at = parts[-1]
-    part = names.text_for_server(client, text, statements, session.cursors, parts[0][1], last_at + len(last.text))
+    part = names.text_for_server(client, text, parts, session.cursors, parts[0][1], last_at + len(last.text))
     relay = Relay(client, text=part, holds_tag=is_last and session.may_fail_at_commit(client))
     for statement in statements:
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:

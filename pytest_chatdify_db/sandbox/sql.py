@@ -97,6 +97,9 @@ _BLIND: Final = SIGNALS | {
     Kind.DEALLOCATE,
 }
 
+#: Statements for which the server takes no snapshot.
+_NO_SNAPSHOT: Final = _BLIND - {Kind.PREPARE, Kind.DEALLOCATE} | {Kind.LOCK, Kind.CURSOR}
+
 #: Statements that a client may send while its transaction has failed (the server's IsTransactionExitStmt).
 EXITS: Final = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PREPARE_TRANSACTION})
 
@@ -107,6 +110,7 @@ class Modes:
 
     isolation: str | None = None
     read_only: bool | None = None
+    deferrable: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Statement:
         kind: What the sandbox has to do.
         text: The statement as written, without the semicolon.
         tag: The command tag the server answers a control statement with.
-        name: The savepoint, setting, cursor, prepared statement or channel it names.
+        name: The savepoint, parameter, cursor, prepared statement or channel it names.
         argument: The payload of NOTIFY.
         modes: Its transaction modes.
         chain: Whether it says AND CHAIN.
@@ -152,6 +156,11 @@ class Statement:
         return self.kind in {Kind.READ, Kind.CURSOR} or "returning" in self.text.lower()
 
     @cached_property
+    def takes_snapshot(self) -> bool:
+        """Whether it is a query as the server understands it: before the first, modes of a transaction can be set."""
+        return self.kind not in _NO_SNAPSHOT and self.text.lstrip()[:4].lower() != "show"
+
+    @cached_property
     def reads_data(self) -> bool:
         """Whether it could see what another client wrote: not so for ``SELECT 1`` and its like."""
         if self.kind is Kind.READ:
@@ -168,6 +177,9 @@ _HARMLESS = re.compile(
 _WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
+#: Parameters that stand for modes of the transaction, and the values of the one that has words for values.
+MODE_PARAMETERS: Final = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+_LEVELS: Final = frozenset({"serializable", "repeatable read", "read committed", "read uncommitted"})
 #: All that may stand in the statements that begin and end transactions. With any other word the server finds an error.
 _BEGIN_WORDS: Final = frozenset(
     {"begin", "start", "transaction", "work", "isolation", "level", "serializable", "repeatable", "read"}
@@ -181,10 +193,17 @@ _SHORT: Final = frozenset(
 )
 _LEVEL = r"isolation level (?:serializable|repeatable read|read (?:un)?committed)"
 _MODE = rf"(?:{_LEVEL}|read (?:only|write)|(?:not )?deferrable)"
-_BEGIN = re.compile(rf"(?:begin(?: work| transaction)?|start transaction)(?: {_MODE}(?: ?,? {_MODE})*)?")
+_MODES = rf"{_MODE}(?: ?,? {_MODE})*"
+_BEGIN = re.compile(rf"(?:begin(?: work| transaction)?|start transaction)(?: {_MODES})?")
+_SET_MODES = re.compile(rf"set(?: (?:local|session))? transaction {_MODES}")
+_SET_CHARACTERISTICS = re.compile(rf"set session characteristics as transaction {_MODES}")
 _END = re.compile(r"(?:commit|end|rollback|abort)(?: work| transaction)?(?: and(?: no)? chain)?")
 _ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?:(?!to\b)[a-z_]\w*|"[^"]+")')
 _COMMON_NAME = re.compile(r'[A-Za-z_]\w*(?<!savepoint)|"[^"]+"', re.IGNORECASE)
+
+#: What may execute a prepared statement, besides EXECUTE.
+_EXECUTING: Final = frozenset({"explain", "create"})
+_EXECUTE = re.compile(r"\bexecute\b", re.IGNORECASE)
 
 _HEAD_LENGTH: Final = 10
 #: Bytes of the longest text whose statements are remembered.
@@ -222,9 +241,23 @@ def _statement(text: str) -> Statement | None:
     reader = _READERS.get(word)
     if reader is not None:
         return reader(text, list(islice(tokens(text), None if word in _SHORT else _HEAD_LENGTH)))
+    if word in _EXECUTING and _EXECUTE.search(text) and (executes := _executes(text)) is not None:
+        return executes
     if word in _READS or word == "(":
         return Statement(Kind.WRITE if _select_writes(text) else Kind.READ, text)
     return Statement(Kind.WRITE, text)
+
+
+def _executes(text: str) -> Statement | None:
+    """Return EXPLAIN, or CREATE TABLE AS, of EXECUTE; None if it is of something else."""
+    parts = list(tokens(text))
+    words = [part.word for part in parts]
+    at = words.index("execute") if "execute" in words else len(words)
+    if at + 1 >= len(words) or words[at - 1] not in {"as", "explain", "analyze", "verbose", ")"}:
+        return None
+    if words[0] == "create" and words[at - 1] != "as":
+        return None
+    return _named(Kind.EXECUTE, text, parts, at + 1)
 
 
 def _select_writes(text: str) -> bool:
@@ -236,13 +269,29 @@ def _select_writes(text: str) -> bool:
 def _modes(words: list[str]) -> Modes:
     isolation: str | None = None
     read_only: bool | None = None
+    deferrable: bool | None = None
     for index, word in enumerate(words):
         following = words[index + 1 : index + 3]
         if word == "level":
             isolation = " ".join(following) if following[:1] in (["read"], ["repeatable"]) else "".join(following[:1])
         elif word == "read" and following[:1] in (["only"], ["write"]):
             read_only = following[0] == "only"
-    return Modes(isolation, read_only)
+        elif word == "deferrable":
+            deferrable = words[index - 1] != "not"
+    return Modes(isolation, read_only, deferrable)
+
+
+def _parameter_modes(name: str, value: str) -> Modes | None:
+    """Return what it means to set one of the parameters that stand for modes; None if the server will refuse it."""
+    if name == "transaction_isolation":
+        return Modes(isolation=value) if value in _LEVELS else None
+    if value in {"on", "1"} or (value and ("true".startswith(value) or "yes".startswith(value))):
+        is_on = True
+    elif value in {"off", "of", "0"} or (value and ("false".startswith(value) or "no".startswith(value))):
+        is_on = False
+    else:
+        return None
+    return Modes(read_only=is_on) if name == "transaction_read_only" else Modes(deferrable=is_on)
 
 
 def _words(parts: list[Token]) -> list[str]:
@@ -309,10 +358,14 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if words[1:2] == ["constraints"]:
         return Statement(Kind.SET_CONSTRAINTS, text)
-    if words[1:2] == ["transaction"]:
-        return Statement(Kind.SET_TRANSACTION, text, "SET", modes=_modes(words))
     if words[1:3] == ["session", "characteristics"]:
-        return Statement(Kind.SESSION_CHARACTERISTICS, text, "SET", modes=_modes(words))
+        doubt = _is_doubtful(_SET_CHARACTERISTICS, parts)
+        return Statement(Kind.SESSION_CHARACTERISTICS, text, "SET", modes=_modes(words), is_doubtful=doubt)
+    if words[1:2] == ["transaction"] or (words[1:2] in (["local"], ["session"]) and words[2:3] == ["transaction"]):
+        if "snapshot" in words:
+            return Statement(Kind.WRITE, text)
+        doubt = _is_doubtful(_SET_MODES, parts)
+        return Statement(Kind.SET_TRANSACTION, text, "SET", modes=_modes(words), is_doubtful=doubt)
     kind, at = Kind.SET, 1
     if words[1:2] == ["local"]:
         kind, at = Kind.SET_LOCAL, 2
@@ -321,7 +374,13 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
     is_reset = words[-1] == "default" or words[at:] == ["time", "zone", "local"]
     if is_reset and kind is Kind.SET:
         kind = Kind.RESET
-    return Statement(kind, text, "SET", name=_setting(parts[at:]))
+    name = _setting(parts[at:])
+    if name in MODE_PARAMETERS and kind is not Kind.RESET:
+        modes = _parameter_modes(name, parts[-1].literal.lower())
+        if modes is None:
+            return Statement(Kind.WRITE, text)
+        return Statement(Kind.SET_TRANSACTION, text, "SET", name=name, modes=modes, is_doubtful=True)
+    return Statement(kind, text, "SET", name=name)
 
 
 def _setting(parts: list[Token]) -> str:
@@ -345,14 +404,14 @@ def _setting(parts: list[Token]) -> str:
 
 def _read_reset(text: str, parts: list[Token]) -> Statement:
     if _words(parts)[1:2] == ["all"]:
-        return Statement(Kind.RESET_ALL, text, "RESET")
+        return Statement(Kind.RESET_ALL, text, "RESET", is_doubtful=len(parts) > 2)
     return Statement(Kind.RESET, text, "RESET", name=_setting(parts[1:]))
 
 
 def _read_discard(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if words[1:2] == ["all"]:
-        return Statement(Kind.DISCARD_ALL, text, "DISCARD ALL")
+        return Statement(Kind.DISCARD_ALL, text, "DISCARD ALL", is_doubtful=len(parts) > 2)
     if words[1:] in (["temp"], ["temporary"]):
         return Statement(Kind.DISCARD_TEMP, text, "DISCARD TEMP")
     return Statement(Kind.WRITE, text)
@@ -389,7 +448,7 @@ def _read_cursor(text: str, parts: list[Token]) -> Statement:
 
 def _read_close(text: str, parts: list[Token]) -> Statement:
     if _words(parts)[1:2] == ["all"]:
-        return Statement(Kind.CLOSE_ALL, text, "CLOSE CURSOR ALL")
+        return Statement(Kind.CLOSE_ALL, text, "CLOSE CURSOR ALL", is_doubtful=len(parts) > 2)
     return _named(Kind.CLOSE, text, parts, 1)
 
 
@@ -400,7 +459,7 @@ def _read_execute(text: str, parts: list[Token]) -> Statement:
 def _read_deallocate(text: str, parts: list[Token]) -> Statement:
     at = 2 if _words(parts)[1:2] == ["prepare"] and len(parts) > 2 else 1
     if _words(parts)[at : at + 1] == ["all"]:
-        return Statement(Kind.DEALLOCATE_ALL, text, "DEALLOCATE ALL")
+        return Statement(Kind.DEALLOCATE_ALL, text, "DEALLOCATE ALL", is_doubtful=len(parts) > at + 1)
     return _named(Kind.DEALLOCATE, text, parts, at)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import sql
+from pytest_chatdify_db.sandbox.lexer import split
 from pytest_chatdify_db.sandbox.sql import Statement
+
+#: Statements and where each begins in the query text.
+Parts = Sequence[tuple[Statement, int]]
 
 
 class Replacement(NamedTuple):
@@ -78,10 +84,19 @@ def shown(sql: bytes | str) -> str:
     return sql.decode("utf-8", "replace") if isinstance(sql, bytes) else sql
 
 
-def offsets(text: str, statements: Sequence[Statement]) -> Iterator[int]:
-    """Yield where each of the *statements* begins in *text*."""
-    position = 0
-    for statement in statements:
-        position = text.index(statement.text, position)
-        yield position
-        position += len(statement.text)
+def parts(text: bytes) -> Parts:
+    """Return the statements of a query text, and where each begins."""
+    return _parts_cached(text) if len(text) <= sql.CACHED_LENGTH else _find_parts(text)
+
+
+def _find_parts(text: bytes) -> Parts:
+    statements = list(sql.parse(text))
+    found, position = [], 0
+    for part in split(text.decode("latin-1")):
+        if statements and part == statements[0].text:  # the others are empty but for comments
+            found.append((statements.pop(0), position))
+        position += len(part) + 1
+    return found
+
+
+_parts_cached = lru_cache(maxsize=2_048)(_find_parts)

@@ -65,6 +65,7 @@ class Level:
         signals: How many the transaction had given by then.
         temporary: The client's temporary tables, as they are again after a return.
         constraints: Its SET CONSTRAINTS, likewise.
+        read_only: Whether the transaction might not write.
         mark: Where that is on the server, once it matters.
     """
 
@@ -74,6 +75,7 @@ class Level:
     # Python 3.11 takes no mapping proxy for a default.
     temporary: Tables = field(default_factory=lambda: NO_TABLES)
     constraints: tuple[str, ...] = ()
+    read_only: bool = False
     mark: Savepoint | None = None
 
 
@@ -87,8 +89,10 @@ class Transaction:
         depth: How many frames were open when it began.
         failed: Whether a statement failed in it, so that only its end or a return is allowed.
         read_only: Whether it may not write.
+        isolation: Its level, empty if nothing was said of it.
         stable_since: How many writes there were when it began, if it is to see no later ones.
         executes: Whether a statement has been executed in it.
+        has_snapshot: Whether a query has.
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
         tables: The tables that its statements name as what they change.
@@ -101,8 +105,10 @@ class Transaction:
     depth: int = 0
     failed: bool = False
     read_only: bool = False
+    isolation: str = ""
     stable_since: int | None = None
     executes: bool = False
+    has_snapshot: bool = False
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
     tables: frozenset[str] = frozenset()

@@ -182,3 +182,48 @@ def test_all_clients_are_one_session_to_the_server(first: Connection, second: Co
     assert second.query("SELECT name FROM pg_cursors") == [("of_first",)]
     assert str(value(second, "SELECT name FROM pg_prepared_statements")).endswith("of_first")
     assert value(second, "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessShareLock'") == "t"
+
+
+def test_the_level_of_a_transaction_that_reads_is_not_shown(first: Connection) -> None:
+    """It is that of the shared transaction."""
+    first.query("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY")
+
+    assert value(first, "SHOW transaction_isolation") == "read committed"
+
+
+def test_a_notification_for_no_row_is_heard(sandbox: StagedSandbox, first: Connection) -> None:
+    """The sandbox reads the call, and does not count the rows; one that is not called at all is none."""
+    listener = Conversation(sandbox.address, "A", {})
+    listener.send(wire.query("LISTEN news"))
+    first.query("SELECT pg_notify('news', 'row') WHERE false")
+    first.query("SELECT $$pg_notify('news', 'string')$$ /* pg_notify('news', 'comment') */")
+    listener.send(wire.query("SELECT 1"))
+
+    heard = [show(message) for message in listener.close()]
+    assert [line for line in heard if line.startswith("A ")] == ["A news row"]
+
+
+def test_a_large_object_stays_open_when_its_transaction_ends(first: Connection, second: Connection) -> None:
+    """Its descriptor can still be used, and the next one has another number, whoever opens it."""
+    number = value(first, "SELECT lo_from_bytea(0, 'abc')")
+    first.query("BEGIN")
+    assert value(first, f"SELECT lo_open({number}, 262144)") == "0"
+    first.query("COMMIT")
+
+    assert value(first, "SELECT loread(0, 3)") == "\\x616263"
+    assert value(second, f"SELECT lo_open({number}, 262144)") == "1"
+
+
+def test_a_client_may_be_idle_for_longer_than_its_limit(first: Connection, second: Connection) -> None:
+    """Its limits of time hold while it is served, and not for others."""
+    first.query("SET idle_in_transaction_session_timeout = 1; BEGIN")
+    second.query("SELECT pg_sleep(0.05)")
+
+    assert value(first, "SHOW idle_in_transaction_session_timeout") == "1ms"
+
+
+def test_the_server_knows_of_no_channel(first: Connection) -> None:
+    """The sandbox itself keeps who listens to what."""
+    first.query("LISTEN news")
+
+    assert first.query("SELECT pg_listening_channels()") == []

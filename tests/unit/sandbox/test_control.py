@@ -44,6 +44,11 @@ _NEEDS = "E 25P01 {} can only be used in transaction blocks"
         ),
         (["set session characteristics as transaction read only"], ["C SET", "Z I"]),
         (["begin; set transaction isolation level read committed"], ["C BEGIN", "C SET", "Z T"]),
+        (["set transaction_read_only = on"], ["C SET", "Z I"]),
+        (
+            ["begin; savepoint a; set transaction read only; release a"],
+            ["C BEGIN", *"C SAVEPOINT,C SET,C RELEASE,Z T".split(",")],
+        ),
         (["reset all"], ["C RESET", "Z I"]),
         (["close all"], ["C CLOSE CURSOR ALL", "Z I"]),
         (["deallocate all"], ["C DEALLOCATE ALL", "Z I"]),
@@ -145,3 +150,59 @@ def test_discard_all_forgets_everything_of_its_client(table: Table) -> None:
     assert client.parameters.session == {}
     assert (set(other.statements), other.channels) == ({b"s"}, {"news"})
     assert other.parameters.session == {"work_mem": "x"}
+
+
+@pytest.mark.parametrize(
+    ("before", "modes", "text"),
+    [
+        (
+            "select 1",
+            "isolation level read uncommitted",
+            "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+        ),
+        ("savepoint a", "isolation level read uncommitted", "SET TRANSACTION ISOLATION LEVEL must not be called in a"),
+        ("select 1", "read write", "transaction read-write mode must be set before any query"),
+        ("savepoint a", "read write", "cannot set transaction read-write mode inside a read-only transaction"),
+        ("select 1", "deferrable", "SET TRANSACTION [NOT] DEFERRABLE must be called before any query"),
+        ("savepoint a", "deferrable", "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction"),
+        ("show work_mem", "read write", ""),
+        ("show work_mem", "isolation level read uncommitted", ""),
+        ("show work_mem", "not deferrable", ""),
+        ("select 1", "isolation level read committed, read only", ""),
+    ],
+)
+def test_modes_that_are_set_too_late(table: Table, before: str, modes: str, text: str) -> None:
+    """After the first query, or in a savepoint, a transaction keeps what cannot be changed."""
+    client = table.join()
+    table.talk(client, "Q begin read only", f"Q {before}")
+
+    answer = table.talk(client, f"Q set transaction {modes}")[0]
+    assert answer.startswith(f"E 25001 {text}" if text else "C SET")
+
+
+def test_a_savepoint_keeps_the_modes(table: Table) -> None:
+    """A return to it, or its release, brings back whether the transaction may write."""
+    for end in ("rollback to a", "release a"):
+        client = table.join()
+        table.talk(client, "Q begin; savepoint a; set transaction read only")
+        assert client.transaction is not None
+        assert client.transaction.read_only
+        table.talk(client, f"Q {end}")
+        assert not client.transaction.read_only
+
+
+def test_a_chain_keeps_the_modes(table: Table) -> None:
+    """The transaction that follows has the level of the one before, and sees nothing that is written after it."""
+    client = table.join()
+    table.talk(client, "Q begin isolation level repeatable read read only", "Q commit and chain")
+
+    assert client.transaction is not None
+    assert (client.transaction.isolation, client.transaction.stable_since) == ("repeatable read", 0)
+
+
+def test_a_function_that_would_set_the_modes_of_all(table: Table) -> None:
+    """It is refused."""
+    client = table.join()
+
+    (error, _) = table.talk(client, "Q select set_config('transaction_read_only', 'on', true)")
+    assert error.startswith('E 0A000 parameter "transaction_read_only" cannot be set by a function in this test')

@@ -39,6 +39,15 @@ OWN = (
             },
         ),
         (
+            refusals.mode_by_function("transaction_read_only"),
+            {
+                "C": "0A000",
+                "M": 'parameter "transaction_read_only" cannot be set by a function in this test',
+                "D": "All connections of a test share one transaction, whose modes it would set for all of them.",
+                "H": f"Say SET TRANSACTION. {OWN}",
+            },
+        ),
+        (
             refusals.lost("tests/test_a.py::test_b"),
             {
                 "C": "25P02",

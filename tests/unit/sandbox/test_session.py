@@ -146,6 +146,7 @@ def test_a_role_that_is_gone(table: Table, server: ScriptedServer) -> None:
         (["A: unlisten *", "B: notify news"], []),
         (["B: select pg_notify('other', 'x')"], []),
         (["B: select pg_notify($9, 'x')"], []),
+        (["B: select pg_notify('ne' || 'ws', 'x'), pg_notify(), pg_notify(now()::text, 'x')"], []),
     ],
 )
 def test_notifications(table: Table, said: list[str], heard: list[str]) -> None:
