@@ -2,6 +2,7 @@
 
 The plugin is loaded by its entry point, ``pytest -p chatdify_db``. This package gives the types of its fixtures, for
 annotations. They are loaded when they are first asked for, because this module is imported before every other one.
+``dir()`` does not show them: pytest looks at whatever that shows of a module that is named as a plugin.
 There is no assertion in the package that pytest could rewrite: PYTEST_DONT_REWRITE.
 """
 
@@ -92,7 +93,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

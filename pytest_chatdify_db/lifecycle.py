@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.sequences import Sequences
     from pytest_chatdify_db.servers.base import Server
-    from pytest_chatdify_db.startup import ServerStart
+    from pytest_chatdify_db.startup import Copied, ServerStart
     from pytest_chatdify_db.templates import Recipe
     from pytest_chatdify_db.transcript import Transcript
     from pytest_chatdify_db.watcher import Watcher
@@ -136,6 +136,7 @@ class Lifecycle:
         self._sandbox: Sandbox | None = None
         self._recipe: Recipe | None = None
         self._begun: ServerStart | None = None
+        self._copied: Copied | None = None
         self._sequences: Sequences | None = None
         self._left_open: set[str] = set()
         self._speaks = False
@@ -183,7 +184,9 @@ class Lifecycle:
         begun, self._begun = self._begun, None
         if begun is not None:
             if choice is None:
-                return begun.result()
+                server = begun.result()
+                self._copied = begun.copied
+                return server
             begun.abandon()
         needed = self._kept_fingerprint()
         wish = servers.Wish(needed, lambda: needed, stays=self.options.reuse == "always")
@@ -192,9 +195,9 @@ class Lifecycle:
 
     def begin_server(self, progress: ProgressCallback) -> None:
         """Have the server started while the schema is loaded, if this takes no more than programs of this machine."""
-        from pytest_chatdify_db import servers
+        from pytest_chatdify_db import naming, servers, templates
         from pytest_chatdify_db.servers import archives
-        from pytest_chatdify_db.startup import ServerStart
+        from pytest_chatdify_db.startup import Copied, ServerStart
 
         run, options = self.run, self.options
         if not servers.is_quick(options.server):
@@ -203,7 +206,13 @@ class Lifecycle:
         def start(wish: servers.Wish) -> Server:
             return servers.start(options.server, image=options.image, run=run, progress=progress, template=wish)
 
-        self._begun = begun = ServerStart(start, archives.last_template(self.root))
+        def copy(server: servers.Server, fingerprint: str) -> Copied | None:
+            if not fingerprint or not server.is_managed:
+                return None
+            found = templates.copy_managed(server, fingerprint, naming.worker_name(run.id, self.worker), run)
+            return None if found is None else Copied(*found)
+
+        self._begun = begun = ServerStart(start, archives.last_template(self.root), copy)
         self._resources.callback(begun.abandon)
 
     def _kept_fingerprint(self) -> str:
@@ -275,10 +284,13 @@ class Lifecycle:
         if not server.is_managed:
             # It outlives the run: the process that owns the run drops all that the run made on it, and nothing else.
             self.run.write(_FOREIGN_SERVER, server.to_json())
-        template = templates.ensure(
-            server, self.plan(schema), run=self.run, progress=progress, lease=self._open_lease(server)
-        )
-        database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
+        if self._copied is not None:
+            template, database = self._copied.template, self._copied.database
+        else:
+            template = templates.ensure(
+                server, self.plan(schema), run=self.run, progress=progress, lease=self._open_lease(server)
+            )
+            database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
         address = self.redirect.address
         sandbox = self._sandbox or self.spawn_sandbox()
         with _sandbox_failures():

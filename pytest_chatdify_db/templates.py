@@ -56,7 +56,7 @@ def ensure(server: Server, recipe: Recipe, *, run: Run, progress: Progress, leas
     Raises:
         TemplateFailed: The server refuses to make the database.
     """
-    inputs = naming.fingerprint([server.version, recipe.fingerprint])
+    inputs = _inputs(server, recipe.fingerprint)
     with run.lock("template"):
         if lease is not None:
             return _ensure_kept(server, recipe, inputs, run, progress, lease)
@@ -65,13 +65,46 @@ def ensure(server: Server, recipe: Recipe, *, run: Run, progress: Progress, leas
             naming.kept_template_name(inputs, _MANAGED) if server.is_managed else naming.template_name(run.id, inputs)
         )
         with _administration(server, name) as connection:
-            note = Note.from_text(admin.comments(connection, name).get(name, ""))
-            if note is not None and admin.is_sealed(connection, name) and traces.holds(note.files):
+            if _is_valid(connection, name):
                 return name
         is_lasting = _build(server, recipe, name, run, progress)
         if server.store is not None and server.store.template == recipe.fingerprint and is_lasting:
             _keep(server, server.store, name)
     return name
+
+
+def copy_managed(server: Server, fingerprint: str, name: str, run: Run) -> tuple[str, Address] | None:
+    """Do what `ensure` and `clone` do, if nothing has to be built, on a server that the plugin has started.
+
+    Args:
+        server: Where.
+        fingerprint: The recipe's.
+        name: The new database.
+        run: The run that asks.
+
+    Returns:
+        The name of the template and the address of its copy; None if there is no such template.
+
+    Raises:
+        TemplateFailed: The server refuses.
+    """
+    template = naming.kept_template_name(_inputs(server, fingerprint), _MANAGED)
+    with _administration(server, name) as connection:
+        with run.lock("template"):
+            if not _is_valid(connection, template):
+                return None
+        _clone(connection, server, template, name)
+    return template, server.address.with_database(name)
+
+
+def _inputs(server: Server, fingerprint: str) -> str:
+    return naming.fingerprint([server.version, fingerprint])
+
+
+def _is_valid(connection: Connection, name: str) -> bool:
+    """Return whether the template *name* is there as a whole, and the files that it was made from are as they were."""
+    note = Note.from_text(admin.comments(connection, name).get(name, ""))
+    return note is not None and admin.is_sealed(connection, name) and traces.holds(note.files)
 
 
 def _ensure_kept(server: Server, recipe: Recipe, inputs: str, run: Run, progress: Progress, lease: Connection) -> str:
@@ -142,16 +175,20 @@ def clone(server: Server, template: str, name: str) -> Address:
         TemplateFailed: The server refuses.
     """
     with _administration(server, name) as connection:
-        try:
-            admin.create_database(connection, name, template=template, strategy=_strategy(server))
-        except ServerError as error:
-            if error.sqlstate != admin.DUPLICATE_DATABASE:
-                raise
-            admin.drop_database(connection, name)
-            admin.create_database(connection, name, template=template, strategy=_strategy(server))
-        if not server.is_managed:
-            admin.comment(connection, name, Note().to_text())
+        _clone(connection, server, template, name)
     return server.address.with_database(name)
+
+
+def _clone(connection: Connection, server: Server, template: str, name: str) -> None:
+    try:
+        admin.create_database(connection, name, template=template, strategy=_strategy(server))
+    except ServerError as error:
+        if error.sqlstate != admin.DUPLICATE_DATABASE:
+            raise
+        admin.drop_database(connection, name)
+        admin.create_database(connection, name, template=template, strategy=_strategy(server))
+    if not server.is_managed:
+        admin.comment(connection, name, Note().to_text())
 
 
 def open_lease(server: Server, run: Run) -> Connection:

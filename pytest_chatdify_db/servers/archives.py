@@ -64,7 +64,7 @@ def unpack(entry: Path, data: Path) -> bool:
     if not entry.is_file():
         return False
     data.mkdir(mode=0o700)
-    if _tar("-C", data, "-xpf", entry) and (data / "PG_VERSION").is_file():
+    if _tar("-C", data, "-xpmf", entry) and (data / "PG_VERSION").is_file():
         # The time of its last use, by which `collect` goes.
         with suppress(OSError):
             os.utime(entry)
@@ -115,7 +115,7 @@ def _aged(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
 
 def _tar(*arguments: str | Path) -> bool:
     try:
-        done = subprocess.run(["tar", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
+        done = subprocess.run(["tar", "--blocking-factor=64", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
     except OSError:
         return False
     return done.returncode == 0

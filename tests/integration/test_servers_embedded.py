@@ -111,6 +111,20 @@ def test_a_server_from_nothing(run: Run) -> None:
     assert server.reason.startswith("as asked for; PostgreSQL ")
 
 
+def test_databases_are_small(run: Run) -> None:
+    """What is copied with each database holds no map of the catalogs, which a server makes anew, and little log."""
+    server = start(run)
+    data = next(run.directory.glob("embedded-*/base")).parent
+    with connect(server.address) as connection:
+        connection.query("CREATE TABLE t AS SELECT x FROM generate_series(1, 100) AS x")
+        connection.query("VACUUM pg_class, t")
+        counted = connection.query("SELECT count(*) FROM t")
+
+    assert counted == [("100",)]
+    assert not list((data / "base" / "1").glob("*_[fv][sm]*"))
+    assert len(list((data / "pg_wal").glob("0*"))) <= 3
+
+
 def test_text_sorts_the_same_on_every_machine(run: Run) -> None:
     """By code point, in UTF-8, whatever the locale of this machine is."""
     with connect(start(run).address) as connection:

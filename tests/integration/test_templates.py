@@ -101,6 +101,20 @@ def test_a_template_is_built_once(server: Server, run: Run, connection: Connecti
     assert admin.is_sealed(connection, first)
 
 
+def test_a_template_of_the_run_is_copied_ahead(server: Server, run: Run) -> None:
+    """One connection finds and copies it; without it, nothing is made."""
+    managed = replace(server, is_managed=True)
+    missing = templates.copy_managed(managed, "ahead", naming.worker_name(run.id, "gw0"), run)
+    name = ensure(managed, run, Build(), "ahead")
+    found = templates.copy_managed(managed, "ahead", naming.worker_name(run.id, "gw0"), run)
+    templates.drop(managed, name)
+
+    assert missing is None
+    assert found is not None
+    assert found[0] == name
+    assert rows(found[1]) == [("1",)]
+
+
 def test_nobody_can_connect_to_a_template(server: Server, run: Run) -> None:
     """A session on it would make every clone fail."""
     name = ensure(server, run, Build())

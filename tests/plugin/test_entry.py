@@ -98,8 +98,9 @@ def test_named_by_module(project: Project) -> None:
     assert result.ret != pytest.ExitCode.OK
 
 
-def test_nothing_heavy_is_imported(project: Project) -> None:
-    """With the plugin loaded and no test that uses a database, no library of its extras is imported."""
+@pytest.mark.parametrize("name", ["chatdify_db", "pytest_chatdify_db"])
+def test_nothing_heavy_is_imported(project: Project, name: str) -> None:
+    """With the plugin loaded, by either name, and no test that uses a database, nothing of its extras is imported."""
     project.write(
         "test_it.py",
         """
@@ -111,7 +112,7 @@ def test_nothing_heavy_is_imported(project: Project) -> None:
         """,
     )
 
-    result = project.run(plugins="")
+    result = project.run("-p", name, plugins="")
 
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("chatdify-db: PostgreSQL*")

@@ -224,3 +224,45 @@ def test_project_without_the_layer(project: Project) -> None:
     result = project.run("--chatdify-db-metadata=tables:metadata")
 
     result.assert_outcomes(passed=1)
+
+
+def test_project_that_does_not_use_the_layer(project: Project) -> None:
+    """A project with tables of its own that never imports ``app.db`` is not subject to its settings."""
+    project.write(
+        "tables.py",
+        """
+        from sqlalchemy import Column, Integer, MetaData, Table
+
+        metadata = MetaData()
+        numbers = Table("numbers", metadata, Column("number", Integer, primary_key=True))
+        """,
+    )
+    project.write(
+        "test_it.py",
+        """
+        import os
+        import sys
+
+        import pytest
+        from tables import numbers
+
+        os.environ["DB_POOL_SIZE"] = "of something else"
+
+        @pytest.mark.asyncio
+        @pytest.mark.parametrize("round", range(3))
+        async def test_async(session, sync_session, round):
+            await session.execute(numbers.insert().values(number=1))
+            await session.commit()
+            assert sync_session.execute(numbers.select()).scalars().all() == [1]
+            assert "pydantic" not in sys.modules
+
+        @pytest.mark.parametrize("round", range(2))
+        def test_one_engine(sync_session, request, round):
+            seen = request.config.__dict__.setdefault("seen", sync_session.get_bind())
+            assert sync_session.get_bind() is seen
+        """,
+    )
+
+    result = project.run("--chatdify-db-metadata=tables:metadata", "-o", "pythonpath=.")
+
+    result.assert_outcomes(passed=5)
