@@ -257,7 +257,7 @@ class Core:
     @property
     def delays_the_test_run(self) -> Client | None:
         """The client whose statement runs while the test run waits for its turn."""
-        if self._task is None or self._task.client is None or not any(task.done for task in self._queue):
+        if not self._queue or self._task is None or not any(task.done for task in self._queue):
             return None
         return self._task.client
 

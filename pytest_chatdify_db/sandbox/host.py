@@ -104,6 +104,8 @@ class Host:
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
         self._notes = Peer(notes, bytearray(), self._noted, lambda: None)
         notes.setblocking(False)
+        self._notes_wait = select.poll()
+        self._notes_wait.register(notes, select.POLLIN)
         self._unread: dict[bool, bytes] = {}  # the beginning of a line, by whether it is a note
         self._awaited: dict[str, Any] | None = None  # a command that the test run waits to be answered
         self._is_running = True
@@ -161,7 +163,7 @@ class Host:
             self._watch(peer)
 
     def _client_said(self, client: Client, data: bytes) -> None:
-        self._read(self._notes)  # a ``push`` that was said before this
+        self._read_notes()  # a ``push`` that was said before this
         self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
@@ -430,12 +432,16 @@ class Host:
 
         A ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
         """
-        self._read(self._notes)
+        self._read_notes()
         for command in self._commands(data, is_note=False):
             if command["do"] in _AWAITED:
                 self._awaited = command
             else:
                 self._obey(command)
+
+    def _read_notes(self) -> None:
+        if self._notes_wait.poll(0):  # cheaper than a read that finds nothing, as nearly always
+            self._read(self._notes)
 
     def _noted(self, data: bytes) -> None:
         """Obey what the test run does not wait for: it comes before whatever clients are read to say from now on."""

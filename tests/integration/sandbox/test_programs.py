@@ -223,12 +223,12 @@ def test_a_pool_of_asyncpg_hands_out_clean_connections(sandbox: StagedSandbox) -
 
 def test_limits_of_time_do_not_end_the_shared_session(sandbox: StagedSandbox) -> None:
     """A client's limit on idle sessions, given at start-up, ends neither its own session nor anybody's."""
-    options = "-c idle_in_transaction_session_timeout=1 -c idle_session_timeout=1 -c statement_timeout=1h"
+    options = "-c idle_in_transaction_session_timeout=100 -c idle_session_timeout=100 -c statement_timeout=1h"
     with psycopg2.connect(sandbox.url, options=options) as connection, connection.cursor() as cursor:
         cursor.execute("SHOW idle_in_transaction_session_timeout")
-        assert cursor.fetchone() == ("1ms",)
-        with connect(sandbox.address) as other:
-            other.query("SELECT pg_sleep(0.05)")
+        assert cursor.fetchone() == ("100ms",)
+        with connect(sandbox.behind) as other:  # the shared session is idle meanwhile
+            other.query("SELECT pg_sleep(0.3)")
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("1h",)
     connection.close()
