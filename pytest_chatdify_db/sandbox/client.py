@@ -30,6 +30,7 @@ PASSWORD = ord("p")
 _header = Struct("!Bi").unpack_from
 _ENDS_UNIT: Final = frozenset({SYNC, FLUSH, QUERY, FUNCTION_CALL, COPY_DONE, COPY_FAIL})
 _EXTENDED: Final = frozenset({BIND, CLOSE, DESCRIBE, EXECUTE, PARSE})
+_DATA: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
 _KNOWN: Final = _ENDS_UNIT | _EXTENDED | {COPY_DATA, TERMINATE}
 
 
@@ -173,12 +174,14 @@ class Copying:
         statement: What it says.
         text: The query it stands in; None in the extended protocol.
         following: The statements behind it in that query, and where each begins.
+        data: What has come of the data, where more of it is to come behind a Sync or Flush.
     """
 
     request: bytes
     statement: Statement
     text: Text | None = None
     following: Sequence[tuple[Statement, int]] = ()
+    data: list[Message] = field(default_factory=list)
 
     @property
     def is_extended(self) -> bool:
@@ -319,6 +322,9 @@ class Client:
             if kind == TERMINATE:
                 self.stage = Stage.ENDED
             else:
+                if kind in _DATA and self._unit and self._unit[-1].kind in _EXTENDED:  # of a COPY that they begin
+                    self.units.append([*self._unit, Message(FLUSH, b"")])
+                    self._unit = []
                 self._unit.append(Message(kind, bytes(buffer[position + 5 : end])))
                 if kind in _ENDS_UNIT:
                     self.units.append(self._unit)

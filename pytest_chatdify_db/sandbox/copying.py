@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission
+from pytest_chatdify_db.sandbox import admission, refusals
 from pytest_chatdify_db.sandbox.backend import Streamed
-from pytest_chatdify_db.sandbox.client import COPY_DATA, Client, Copying, Message, Stored
+from pytest_chatdify_db.sandbox.client import COPY_DATA, FLUSH, SYNC, Client, Copying, Message, Stage, Stored
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 
@@ -39,8 +39,13 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
 def finish(session: SharedSession, client: Client, copying: Copying, data: list[Message]) -> Work:
     """Run the COPY with its *data*, of which the last message is CopyDone or CopyFail."""
     client.copying = None
+    if (
+        objection := admission.objection(session, client, copying.statement)
+    ) is not None:  # the test has ended meanwhile
+        client.skips = copying.is_extended
+        return session.fail(client, objection)
     tail = data[-1].encoded + (wire.SYNC if copying.is_extended else b"")
-    request = Streamed(copying.request, _parts(data[:-1]), tail)
+    request = Streamed(copying.request, _parts([*copying.data, *data[:-1]]), tail)
     is_last = not copying.is_extended and not copying.following and not client.mid_pipeline
     relay = Relay(client, text=copying.text, again=True, holds_tag=is_last and session.may_fail_at_commit(client))
     done = yield from session.ask(client, request, relay, [copying.statement])
@@ -52,10 +57,30 @@ def finish(session: SharedSession, client: Client, copying: Copying, data: list[
     return done
 
 
+def go_on(session: SharedSession, client: Client, unit: list[Message]) -> None:
+    """Take what comes while data is expected and does not end it; Sync and Flush mean nothing there."""
+    waits = client.copying
+    assert waits is not None
+    other = next(message.kind for message in unit if message.kind != COPY_DATA)
+    if other not in {SYNC, FLUSH}:
+        interrupted(session, client, other)
+    else:
+        waits.data += unit[:-1]
+
+
+def interrupted(session: SharedSession, client: Client, kind: int) -> bool:
+    """End the connection, as the server does, where a message of type *kind* comes while data is expected."""
+    session.fail(client, wire.error("08P01", f"unexpected message type 0x{kind:02X} during COPY from stdin"))
+    client.send(refusals.SYNC_LOST)
+    client.stage = Stage.ENDED
+    client.units.clear()
+    return False
+
+
 def _parts(data: Sequence[Message]) -> Iterator[bytes]:
-    """Yield the CopyData among what a client has sent; anything else is of no meaning there."""
+    """Yield the CopyData that a client has sent."""
     for message in data:
         if isinstance(message, Stored):
             yield from message.store.take()
-        elif message.kind == COPY_DATA:
+        else:
             yield message.encoded

@@ -84,7 +84,7 @@ class DirectSession:
         self._hidden = 0  # ReadyForQuery that the client must not see
         self._buffer = bytearray()
         for name, value in reported.items():
-            if client.reported.get(name) != value:
+            if client.reported.get(name) != value and name.lower() not in client.parameters.effective:
                 client.reported[name] = value
                 client.send(wire.parameter_status(name, value))
         if adopt := parameters.switch({}, client.parameters.effective):

@@ -78,6 +78,8 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
         if not goes_on:
             client.skips = True
             return False
+        if client.copying is not None and message is not unit[-1]:
+            return copying.interrupted(session, client, unit[index + 1].kind)
     client.skips = not (yield from pipeline.send(pipeline.segment))
     return not client.skips
 
@@ -331,6 +333,8 @@ class _Pipeline:
         pending = [parsing.prepared for parsing in self.segment.parses if parsing.prepared.name == prepared.name]
         if prepared is pending[-1] if pending else self.session.has(prepared):
             return
+        if not pending:
+            self.session.make_room(prepared)
         self._add_parse(Parsing(b"", prepared, is_hidden=True))
 
     def _add_parse(self, parsing: Parsing) -> None:

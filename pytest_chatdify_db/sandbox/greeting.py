@@ -7,6 +7,7 @@ is asked once for each set of parameters, unless it could come to refuse one.
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import parameters
@@ -14,6 +15,9 @@ from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.session import SharedSession, Welcome, Work
 from pytest_chatdify_db.sandbox.transactions import Settings
+
+#: Of how many sets of parameters the answer is kept: those of an application are few, unless each names its connection.
+_REMEMBERED: Final = 100
 
 
 def greet(session: SharedSession, client: Client) -> Work:
@@ -25,7 +29,7 @@ def greet(session: SharedSession, client: Client) -> Work:
         welcome = yield from _ask(session, client, wanted)
         if welcome is None:
             return False
-        if not parameters.may_fail({}, wanted):
+        if len(session.welcomes) < _REMEMBERED and not parameters.may_fail({}, wanted):
             session.welcomes[came_with] = welcome
     client.reported, client.defaults = dict(welcome.reported), dict(welcome.reported)
     client.parameters.start(welcome.startup)

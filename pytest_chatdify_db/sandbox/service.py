@@ -16,7 +16,6 @@ from pytest_chatdify_db.sandbox.client import (
     SYNC,
     Client,
     Message,
-    Stage,
 )
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -31,12 +30,7 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
             yield from _copy(session, client, unit)
         return  # data that nobody asked for any more: the COPY has failed (54.2.6)
     if client.copying is not None:
-        if last.kind in {SYNC, FLUSH}:
-            return  # ignored while data is expected (54.2.6)
-        client.copying = None
-        session.fail(client, wire.error("08P01", f"unexpected message type 0x{last.kind:02X} during COPY from stdin"))
-        client.send(refusals.SYNC_LOST)
-        client.stage = Stage.ENDED
+        copying.go_on(session, client, unit)
         return
     if len(unit) > 1:
         yield from extended.run(session, client, unit[:-1])
@@ -68,7 +62,7 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
         return
     elif last.kind == QUERY:
         try:
-            text, _ = wire.cstring(last.body)
+            text = _text(last.body)
         except wire.ProtocolViolation as problem:
             session.fail(client, wire.error("08P01", str(problem)))
             yield from _end_of_query(session, client)
@@ -82,6 +76,14 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
         else:
             yield from session.ask(client, last.encoded, Relay(client), [statement])
         yield from _end_of_query(session, client)
+
+
+def _text(query: bytes) -> bytes:
+    """Return the text in the body of a *query*; raises ``ProtocolViolation``."""
+    text, end = wire.cstring(query)
+    if end < len(query):
+        raise wire.ProtocolViolation("invalid message format")
+    return text
 
 
 def _copy(session: SharedSession, client: Client, data: list[Message]) -> Generator[Exchange, None, None]:

@@ -86,7 +86,7 @@ class SharedSession:
         self.took_advisory_lock = False
         self.has_temporary = False
         self.leftovers = Leftovers()
-        self._prepared: set[Prepared] = set()
+        self._prepared: dict[bytes, Prepared] = {}
         self.cursors = Cursors()
         self._closing = bytearray()  # Close messages for statements that nobody uses any more
         self._superuser: dict[tuple[str, ...], str] = {}  # what the server said of each role that was taken
@@ -472,21 +472,27 @@ class SharedSession:
 
     def has(self, prepared: Prepared) -> bool:
         """Return whether the server's session has *prepared*; of an unnamed statement that is never sure for long."""
-        return prepared in self._prepared
+        return self._prepared.get(prepared.name) is prepared
 
     def prepared(self, prepared: Prepared) -> None:
         """Note that the server's session has it now."""
         if prepared.name:
-            self._prepared.add(prepared)
+            self._prepared[prepared.name] = prepared
 
     def closed(self, prepared: Prepared) -> None:
         """Note that the client has closed it."""
-        self._prepared.discard(prepared)
+        if self.has(prepared):
+            del self._prepared[prepared.name]
+
+    def make_room(self, prepared: Prepared) -> None:
+        """Have the server forget what has the name of *prepared*: it was replaced while its client was elsewhere."""
+        if (other := self._prepared.get(prepared.name)) is not None:
+            self.discard(other)
 
     def discard(self, prepared: Prepared) -> None:
         """Have the server forget a statement."""
-        if prepared.name and prepared in self._prepared:
-            self._prepared.discard(prepared)
+        if self.has(prepared):
+            del self._prepared[prepared.name]
             self._closing += wire.message(b"C", b"S" + prepared.name + b"\0")
 
     def opened_cursor(self, client: Client, name: bytes, *, is_holdable: bool = False) -> None:

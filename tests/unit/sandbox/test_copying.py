@@ -46,15 +46,24 @@ def test_the_data_reaches_the_server_whole(table: Table, server: ScriptedServer,
     assert kinds(table, client) == ("CZ" if data.endswith(wire.COPY_DONE) else "EZ")
 
 
-def test_what_is_no_data_is_left_out(table: Table, server: ScriptedServer) -> None:
-    """A message between the data that means nothing there is not sent, though the rest is kept aside."""
+def test_sync_and_flush_between_the_data(table: Table, server: ScriptedServer) -> None:
+    """They mean nothing there, and what comes before them is data all the same."""
     client = begun(table, server)
-    table.feed(client, wire.message(b"E", b"\0" + bytes(4)) + DATA)
+    table.feed(client, DATA)
+    table.feed(client, DATA + wire.SYNC + DATA + wire.FLUSH)
     table.core.received(client, DATA + wire.COPY_DONE)
     table.core.run()
 
-    sent = table.sent()
-    assert DATA + DATA + wire.COPY_DONE in sent
+    assert DATA * 4 + wire.COPY_DONE in table.sent()
+
+
+def test_another_message_between_the_data(table: Table, server: ScriptedServer) -> None:
+    """It ends the connection, as the server does."""
+    client = begun(table, server)
+    table.heard(client)
+    table.feed(client, DATA + wire.message(b"E", b"\0" + bytes(4)) + DATA + wire.COPY_DONE)
+
+    assert kinds(table, client) == "EE"
 
 
 def test_no_room_for_the_data(table: Table) -> None:
@@ -76,3 +85,29 @@ def test_no_room_for_the_data(table: Table) -> None:
         "the data of COPY cannot be kept until there is all of it: [Errno 28] No space left on device"
     )
     assert client.stage is Stage.ENDED
+
+
+@pytest.mark.parametrize("lines", [["Q copy t from stdin"], ["P - copy t from stdin", "B - -", "E -", "S"]])
+def test_a_copy_that_outlives_its_test(table: Table, server: ScriptedServer, lines: list[str]) -> None:
+    """Its data does not come into the next one."""
+    table.ask(table.core.push("the test"))
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    table.talk(client, *lines)
+    table.ask(table.core.pop())
+    server.heard.clear()
+
+    error, ready = table.talk(client, "d 1", "c", *lines[3:])
+    assert (error[:40], ready) == ("E 25P02 this transaction was undone when", "Z I")
+    assert server.heard == []
+    assert table.talk(client, "Q select 1 as a") == ["C SELECT", "Z I"]
+
+
+def test_data_that_is_sent_without_waiting(table: Table, server: ScriptedServer) -> None:
+    """In the extended protocol too it is the data of the COPY in front of it."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    server.on("copy t", COPY_IN)
+    answers = table.talk(client, "P - copy t from stdin", "B - -", "E -", "d 1", "c", "S")
+
+    assert answers == ["1", "2", "G 0000010000", "C COPY 1", "Z I"]

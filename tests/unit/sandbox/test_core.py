@@ -8,7 +8,7 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Client, Stage
-from tests.integration.sandbox.scripts import show
+from tests.integration.sandbox.scripts import Step, show
 
 from .table import REPORTED, ScriptedServer, Table
 
@@ -230,6 +230,14 @@ def test_a_client_moves_to_a_session_of_its_own_and_back(table: Table) -> None:
     assert table.talk(client, "Q select 1")[0].startswith("E 25P02 this transaction was undone")
 
 
+def test_answers_about_parameters_are_not_kept_without_end(table: Table) -> None:
+    """Where each connection comes with parameters of its own, such as a name."""
+    for number in range(120):
+        table.join(application_name=f"worker {number}")
+
+    assert len(table.core.session.welcomes) == 100
+
+
 def test_a_client_that_ends_in_its_own_session(table: Table) -> None:
     """That it has changed something is remembered, and who has a limit of time is known."""
     client, other = table.join(), table.join()
@@ -284,6 +292,23 @@ def test_a_client_moves_once_its_error_is_over(table: Table, server: ScriptedSer
     assert table.talk(client, "S") == ["Z I"]
     table.feed(client, wire.query("select 1"))
     assert client.number in table.outside.direct
+
+
+def test_a_statement_that_was_replaced_elsewhere(table: Table, server: ScriptedServer) -> None:
+    """What a client has closed and prepared anew in its own session is closed on the shared one too."""
+    client = table.join()
+    table.talk(client, "P s select 1", "S")
+    table.ask(table.core.enter_direct())
+    table.talk(client, "C s s", "P s select 2", "S")
+    table.outside.direct[client.number].receive(wire.READY["I"])
+    table.ask(table.core.leave_direct("the test"))
+    table.feed(client, b"".join(Step("", *step).data for step in (("B", "- s"), ("E", "-"))))
+    table.core.received(client, wire.SYNC)
+    table.core.run()
+
+    sent = table.sent()
+    assert wire.message(b"C", b"Schatdify.1.s\0") in sent
+    assert sent.index(b"Schatdify.1.s\0") < sent.index(b"chatdify.1.s\0select 2")
 
 
 def test_no_session_of_ones_own_can_be_had(table: Table) -> None:

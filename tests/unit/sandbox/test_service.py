@@ -104,6 +104,25 @@ def test_a_message_in_the_middle_of_copy(table: Table, server: ScriptedServer) -
     assert client.stage is Stage.ENDED
 
 
+def test_a_message_behind_copy_in_a_pipeline(table: Table, server: ScriptedServer) -> None:
+    """It ends the connection too, and nothing of what follows is done."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    answers = table.talk(client, "P - copy t from stdin", "B - -", "E -", "E -", "S", "Q insert into t values (1)")
+
+    assert answers[-2:] == [
+        "E 08P01 unexpected message type 0x45 during COPY from stdin",
+        "E 08P01 terminating connection because protocol synchronization was lost",
+    ]
+    assert client.stage is Stage.ENDED
+    assert "insert into t values (1)" not in server.heard
+
+
+def test_bytes_behind_the_text_of_a_query(table: Table) -> None:
+    """They are refused."""
+    assert table.talk(table.join(), "raw Q 610062") == ["E 08P01 invalid message format", "Z I"]
+
+
 def test_a_unit_is_cancelled_before_its_turn(table: Table, server: ScriptedServer) -> None:
     """Its client is answered as its protocol wants it: by ReadyForQuery, or by skipping to Sync."""
     runner, client = table.join(), table.join()
