@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.findings import Finding, findings, unreturned
 from pytest_chatdify_db.markers import DatabaseMark
 from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone, SchemaError
 from pytest_chatdify_db.redirect import Redirect
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
     from pytest_chatdify_db.checkouts import Checkouts
+    from pytest_chatdify_db.findings import Finding
     from pytest_chatdify_db.keeping import Keeping
     from pytest_chatdify_db.own_databases import OwnDatabases
     from pytest_chatdify_db.postgres.address import Address
@@ -184,6 +185,7 @@ class Lifecycle:
         begun, self._begun = self._begun, None
         if begun is not None:
             if choice is None:
+                _load_course()  # while the server starts
                 server = begun.result()
                 self._copied = begun.copied
                 return server
@@ -381,6 +383,8 @@ class Lifecycle:
         """
         if self.running is None or self.turn is None:
             return []
+        from pytest_chatdify_db.findings import findings, unreturned
+
         turn, self.turn = self.turn, None
         noticed: list[Finding] = []
         in_transaction: tuple[str, ...] = ()
@@ -476,6 +480,12 @@ class Lifecycle:
         address = self.redirect.address
         if url is not None and (url.host, url.port) != (address.host, address.port):
             raise RedirectError.settings_differ(url.render_as_string(hide_password=True))
+
+
+def _load_course() -> None:
+    """Import what the first test is going to need of the plugin."""
+    for name in ("checkouts", "findings", "own_databases", "transcript", "watcher"):
+        import_module(f"pytest_chatdify_db.{name}")
 
 
 def first_line(error: ChatdifyDBError) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
-from pytest_chatdify_db import guards, items, sql_report, state
+from pytest_chatdify_db import guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
@@ -93,6 +93,8 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     if report.failed and (kept := lifecycle.keep_database()):
         sections.append((KEPT, kept))
     if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
+        from pytest_chatdify_db import sql_report
+
         text = sql_report.section(
             lifecycle.transcript.statements, lifecycle.options.mask, lifecycle.executed_elsewhere()
         )
@@ -218,10 +220,10 @@ def start(request: pytest.FixtureRequest) -> Running:
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
     state.of(request.config).lifecycle.check_redirect()
-    state.of(request.config).lifecycle.spawn_sandbox()
     progress("starting PostgreSQL and loading the tables")
     if items.is_default(request, "chatdify_db_server"):
         state.of(request.config).lifecycle.begin_server(progress)
+    state.of(request.config).lifecycle.spawn_sandbox()
     is_migrated = state.of(request.config).lifecycle.migrations is not None
     schema = Schema(
         () if is_migrated else request.getfixturevalue("_chatdify_db_metadatas"),

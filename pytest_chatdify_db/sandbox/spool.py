@@ -5,7 +5,6 @@ A queue of bytes, written at its end and read from its beginning. The file has n
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from typing import IO, Final
 
@@ -33,6 +32,8 @@ class Spool:
             OSError: There is no room.
         """
         if self._file is None:
+            import tempfile  # takes 10 ms, of a start that everybody waits for
+
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives while it holds something
         self._file.seek(self._last)
         view = memoryview(data)

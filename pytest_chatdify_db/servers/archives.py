@@ -22,6 +22,7 @@ MOST: Final = 5
 LONGEST: Final = 30 * 24 * 3600.0
 
 TEMPLATES: Final = "template-"
+VERSION: Final = "version-"
 _LAST: Final = "last-"
 
 #: Seconds after which a draft belongs to nobody: no archive takes that long to write.
@@ -39,24 +40,34 @@ def directory() -> Path:
 
 def last_template(project: Path) -> str:
     """Return the fingerprint that `remember_template` was given last for *project*; empty if there is none."""
-    try:
-        return _memory(project).read_text()
-    except (OSError, ValueError):
-        return ""
+    return recall(_LAST, project)
 
 
 def remember_template(project: Path, fingerprint: str) -> None:
     """Note that the tests of *project* need the template of this *fingerprint*."""
-    memory = _memory(project)
+    remember(_LAST, project, fingerprint)
+
+
+def recall(kind: str, subject: Path) -> str:
+    """Return what `remember` was given last; empty if there is nothing."""
+    try:
+        return _memory(kind, subject).read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def remember(kind: str, subject: Path, text: str) -> None:
+    """Note the *text* about *subject*, for later runs."""
+    memory = _memory(kind, subject)
     draft = memory.with_name(f".{memory.name}-{token_hex(4)}")
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(fingerprint)
+        draft.write_text(text)
         draft.rename(memory)
 
 
-def _memory(project: Path) -> Path:
-    return directory() / f"{_LAST}{sha256(os.fsencode(project)).hexdigest()[:16]}"
+def _memory(kind: str, subject: Path) -> Path:
+    return directory() / f"{kind}{sha256(os.fsencode(subject)).hexdigest()[:16]}"
 
 
 def unpack(entry: Path, data: Path) -> bool:
@@ -96,9 +107,10 @@ def collect(spared: Path) -> None:
         for path, used in _aged(spared.parent, f".{TEMPLATES}*"):
             if now - used > _DRAFT_AGE:
                 path.unlink(missing_ok=True)
-        for path, used in _aged(spared.parent, f"{_LAST}*"):
-            if now - used > LONGEST:
-                path.unlink(missing_ok=True)
+        for kind in (_LAST, VERSION):
+            for path, used in _aged(spared.parent, f"{kind}*"):
+                if now - used > LONGEST:
+                    path.unlink(missing_ok=True)
         entries = sorted(_aged(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1], reverse=True)
         others = [(path, used) for path, used in entries if path != spared]
         for rank, (path, used) in enumerate(others, start=1):

@@ -6,6 +6,7 @@ import importlib.machinery
 import os
 import pwd
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +64,21 @@ def test_the_version_of_programs(tmp_path: Path) -> None:
 
     assert (good.version, good.major, str(good)) == ((18, 4), 18, "PostgreSQL 18.4 of here")
     assert (broken.version, broken.major) == ((), 0)
+
+
+def test_a_version_is_asked_once_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program runs the first time; another file in its place is asked again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    directory = install(tmp_path / "programs")
+    asked = Binaries(directory, "here").version
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
+    known = Binaries(directory, "here").version
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.rmtree(directory)
+    other = Binaries(install(tmp_path / "programs", "PostgreSQL) 18.5"), "here").version
+
+    assert (asked, known, other) == ((18, 4), (18, 4), (18, 5))
 
 
 def test_the_wheel_comes_first_newest_first(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
