@@ -7,7 +7,7 @@ megabytes of literals are passed over by one regular expression, not token by to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 SPACE = r"[ \t\n\r\f\v]+"
@@ -172,26 +172,21 @@ def _ends_compound(text: str) -> Iterator[int]:
 
 
 def arguments(text: str, function: str) -> Iterator[list[list[Token]]]:
-    """Yield the arguments of each call of *function* in *text*, each as its tokens."""
-    parts = list(tokens(text))
-    for index, part in enumerate(parts[:-1]):
-        if part.name == function and parts[index + 1].text == "(":
-            yield _arguments(parts[index + 2 :])
-
-
-def _arguments(parts: Sequence[Token]) -> list[list[Token]]:
-    """Return the arguments of a call, up to the parenthesis that ends it."""
-    found: list[list[Token]] = [[]]
-    depth = 1
-    for part in parts:
-        depth += (part.text == "(") - (part.text == ")")
-        if not depth:
-            break
-        if part.text == "," and depth == 1:
-            found.append([])
-        else:
-            found[-1].append(part)
-    return found
+    """Yield the arguments of each call of *function* in *text*: of each the first two tokens, which tell what it is."""
+    calls: list[tuple[bool, list[list[Token]]]] = []  # that are not closed yet, and other parentheses
+    previous = ""
+    for token in tokens(text):
+        if token.text == ")":
+            is_one, given = calls.pop() if calls else (False, [])
+            if is_one:
+                yield given
+        elif token.text == "," and calls:
+            calls[-1][1].append([])
+        elif calls and len(calls[-1][1][-1]) < 2:
+            calls[-1][1][-1].append(token)
+        if token.text == "(":
+            calls.append((previous == function, [[]]))
+        previous = token.name
 
 
 def called(text: str) -> frozenset[str]:

@@ -283,6 +283,7 @@ class SharedSession:
             self.has_temporary = True
         if client.temporary:
             client.temporary = temporary.without(client.temporary, temporary.dropped(statement))
+            client.temporary = temporary.renamed(client.temporary, statement)
 
     def _set_constraints(self, client: Client, statement: Statement) -> None:
         transaction = self.begin(client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
 from types import MappingProxyType
@@ -31,6 +31,10 @@ _INTO = re.compile(
 )
 _ON_COMMIT = re.compile(r"\bon\s+commit\s+(drop|delete\s+rows)\b", re.IGNORECASE)
 _DROP = re.compile(r"\s*drop\s+(?:table|view|sequence)\s+(?:if\s+exists\s+)?(.*)", re.IGNORECASE | re.DOTALL)
+_RENAME = re.compile(
+    rf"\s*alter\s+(?:table|view|sequence)\s+(?:if\s+exists\s+)?(?:only\s+)?{_SCHEMA}{_NAME}(?:\s*\*)?\s+rename\s+to\s+{_NAME}",
+    re.IGNORECASE,
+)
 _WORD = re.compile(rf"{_SCHEMA}{_NAME}", re.IGNORECASE)
 _USED = re.compile(
     rf"\b(?:from|join|into|update|table|copy|truncate|lock|exists)\s+(?:only\s+)?{_SCHEMA}{_NAME}", re.IGNORECASE
@@ -106,6 +110,19 @@ def dropped(statement: Statement) -> frozenset[str]:
     """Return the names of temporary tables that *statement* would drop."""
     match = _DROP.match(statement.text[:_LONGEST])
     return _temporary_names(_WORD, match[1]) if match is not None else frozenset()
+
+
+def renamed(tables: Tables, statement: Statement) -> Tables:
+    """Return *tables* as they are called after *statement*."""
+    match = _RENAME.match(statement.text[:_LONGEST])
+    if (
+        match is None
+        or _plain(match[1] or "") not in {"", "pg_temp"}
+        or (table := tables.get(_plain(match[2]))) is None
+    ):
+        return tables
+    new = replace(table, name=_plain(match[3]))
+    return {**without(tables, [table.name]), new.name: new}
 
 
 @lru_cache(maxsize=1_024)

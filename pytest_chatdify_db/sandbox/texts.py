@@ -90,11 +90,13 @@ def parts(text: bytes) -> Parts:
 
 
 def _find_parts(text: bytes) -> Parts:
-    statements = list(sql.parse(text))
+    statements = iter(sql.parse(text))
+    statement = next(statements, None)
     found, position = [], 0
     for part in split(text.decode("latin-1")):
-        if statements and part == statements[0].text:  # the others are empty but for comments
-            found.append((statements.pop(0), position))
+        if statement is not None and part == statement.text:  # the others are empty but for comments
+            found.append((statement, position))
+            statement = next(statements, None)
         position += len(part) + 1
     return found
 

@@ -214,3 +214,20 @@ def test_names_and_literals_are_quoted() -> None:
     assert quoting.quote_name('a"b') == '"a""b"'
     assert quoting.quote_literal("it's") == "'it''s'"
     assert quoting.quote_literal("a\\b'") == " E'a\\\\b'''"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("select f(a, 'b' || c, (1))", [["a", "'b'|", "(1"]]),
+        ("select f(g(1), f(2))", [["2"], ["g(", "f("]]),
+        ("select f(), f)(", [[""]]),
+        ("select 'f(1)' /* f(2) */, g(3), f(4", []),
+        ("select f(" * 50_000, []),
+    ],
+)
+def test_arguments_are_found(text: str, found: list[list[str]]) -> None:
+    """Of each call that is complete, inner ones first; of each argument how it begins."""
+    calls = [["".join(token.text for token in each) for each in given] for given in arguments(text, "f")]
+
+    assert calls == found

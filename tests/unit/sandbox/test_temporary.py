@@ -71,6 +71,25 @@ def test_what_is_used(text: str, names: set[str]) -> None:
     assert temporary.used(one(text)) == names
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("alter table t rename to v", {"v", "s"}),
+        ('ALTER TABLE IF EXISTS ONLY pg_temp."t" * RENAME TO "V"', {"V", "s"}),
+        ("alter sequence s rename to r", {"t", "r"}),
+        ("alter table public.t rename to v", {"t", "s"}),
+        ("alter table u rename to v", {"t", "s"}),
+        ("alter table t rename column a to b", {"t", "s"}),
+    ],
+)
+def test_what_is_renamed(text: str, names: set[str]) -> None:
+    """A temporary table has another name from then on, and is the same otherwise."""
+    tables = {"t": Temporary("t"), "s": Temporary("s", "SEQUENCE")}
+    found = temporary.renamed(tables, one(text))
+
+    assert found.keys() == {table.name for table in found.values()} == names
+
+
 def test_names_are_the_servers() -> None:
     """A name is sent as the text it is, although statements are read byte by byte."""
     table = temporary.made(one('create temp table "\xfc" (id int)'))
