@@ -228,6 +228,6 @@ def test_names_and_literals_are_quoted() -> None:
 )
 def test_arguments_are_found(text: str, found: list[list[str]]) -> None:
     """Of each call that is complete, inner ones first; of each argument how it begins."""
-    calls = [["".join(token.text for token in each) for each in given] for given in arguments(text, "f")]
+    calls = [["".join(token.text for token in each) for each in call] for call in lexer.arguments(text, "f")]
 
     assert calls == found
