@@ -219,7 +219,7 @@ def test_names_and_literals_are_quoted() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("select f(a, 'b' || c, (1))", [["a", "'b'|", "(1"]]),
+        ("select f(a, 'b' || c, (1))", [["a", "'b'|", "("]]),
         ("select f(g(1), f(2))", [["2"], ["g(", "f("]]),
         ("select f(), f)(", [[""]]),
         ("select 'f(1)' /* f(2) */, g(3), f(4", []),
