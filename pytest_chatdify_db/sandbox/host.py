@@ -32,6 +32,8 @@ _CHUNK: Final = 1 << 18
 _HEARTBEAT: Final = 1.0
 #: Seconds that the end of a test waits for a statement that still runs, before it has the server cancel it.
 _PATIENCE: Final = 2.0
+#: Seconds more that such a statement has to end, before its session is ended.
+_LAST_PATIENCE: Final = 5.0
 #: Seconds that a server may take to recover from the death of one of its processes, or else to answer at all.
 _RECOVERY: Final = 20.0
 _REVIVAL: Final = 2.0
@@ -110,6 +112,7 @@ class Host:
         self._awaited: dict[str, Any] | None = None  # a command that the test run waits to be answered
         self._is_running = True
         self._asked_at = 0.0
+        self._cancelled: Client | None = None  # since then
         self._parent = os.getppid()
         self._backend, reported = self._connect()
         self._core = Core(identity, self, reported)
@@ -415,12 +418,20 @@ class Host:
     def _cancel_overdue(self) -> None:
         client = self._core.delays_the_test_run
         if client is None:
-            self._asked_at = 0.0
+            self._asked_at, self._cancelled = 0.0, None
         elif not self._asked_at:
             self._asked_at = time.monotonic()
-        elif time.monotonic() - self._asked_at > _PATIENCE:
-            self._asked_at = 0.0
+        elif time.monotonic() - self._asked_at > _PATIENCE + _LAST_PATIENCE:
+            self._terminate(client)
+        elif time.monotonic() - self._asked_at > _PATIENCE and client is not self._cancelled:
+            self._cancelled = client
             self._core.interrupt(client)
+
+    def _terminate(self, client: Client) -> None:
+        """Give up the shared session, whose statement for *client* does not heed that it is cancelled."""
+        with contextlib.suppress(ConnectError, ServerError):
+            self._asking().query(f"SELECT pg_catalog.pg_terminate_backend({self._backend[2]})")
+        self._core.break_down(f"a statement could not be cancelled that ran on after its test: {client.describe()}")
 
     # -- The test run
 
@@ -507,11 +518,15 @@ class Host:
         if self._core.served is not None:
             clients[self._backend[2]] = self._core.served.number
         try:
-            if self._monitor is None or self._monitor.is_closed:
-                self._monitor = connect(self._server, application_name="chatdify-db monitor")
-            return {"waits": [asdict(wait) for wait in waits.find(self._monitor, clients, self._core.have_timeouts)]}
+            return {"waits": [asdict(wait) for wait in waits.find(self._asking(), clients, self._core.have_timeouts)]}
         except (ConnectError, ServerError) as error:
             return {"error": str(error)}
+
+    def _asking(self) -> Connection:
+        """Return a connection that nobody else uses; raises ``ConnectError``, ``ServerError``."""
+        if self._monitor is None or self._monitor.is_closed:
+            self._monitor = connect(self._server, application_name="chatdify-db monitor")
+        return self._monitor
 
     def _end_wait(self, number: int, explanation: str) -> dict[str, Any]:
         client = self._core.find(number)

@@ -254,6 +254,20 @@ def test_a_killed_server_process() -> None:
         assert sandbox.pop().lost == ""
 
 
+def test_a_statement_that_cannot_be_cancelled(sandbox: StagedSandbox) -> None:
+    """The end of its test does not wait for ever: the session is ended, and the next test has another one."""
+    with raw(sandbox) as sock:
+        loop = "BEGIN PERFORM pg_sleep(100); EXCEPTION WHEN query_canceled THEN NULL; END"
+        sock.sendall(wire.query(f"DO 'BEGIN LOOP {loop}; END LOOP; END'"))
+        with pytest.raises(SandboxError, match="a statement could not be cancelled that ran on after its test: conn"):
+            sandbox.pop()
+        assert b"the test server has gone away" in read_to_end(sock)
+
+    sandbox.push("the next test")
+    assert count(sandbox) == 3
+    assert sandbox.pop().lost == ""
+
+
 def test_a_stopped_server() -> None:
     """Without a server clients and the test run are told so, and nothing waits."""
     with started() as stage, running(stage.address.with_database(TEMPLATE)) as sandbox:
