@@ -6,7 +6,6 @@ The sandbox's process is started here and not by the plugin, so that it can be p
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
 import socket
 import subprocess
@@ -15,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.postgres import Stand
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.sandbox import dialogue
 
 TABLES: Final = """
 CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, amount int NOT NULL);
@@ -99,19 +99,18 @@ def _start(fds: tuple[int, int, int], profile: Path | None) -> subprocess.Popen[
     return subprocess.Popen([sys.executable, "-I", "-S", "-c", code], pass_fds=fds, start_new_session=True)
 
 
-def _order(control: socket.socket, order: dict[str, Any]) -> None:
+def _order(control: socket.socket, order: dialogue.Said) -> None:
     """Give an order and wait until it is obeyed; answers to what was only said before come first."""
     _say(control, order, 0)
-    received = b""
-    while not (received.endswith(b"\n") and json.loads(received.splitlines()[-1]).get("number", 0) == 0):
-        part = control.recv(65536)
-        if not part:
-            raise RuntimeError("the sandbox has ended")
-        received += part
-    for answer in map(json.loads, received.splitlines()):
-        if "error" in answer:
-            raise RuntimeError(str(answer["error"]))
+    unpacker = dialogue.Unpacker()
+    while part := control.recv(65536):
+        for answer in unpacker.take(part):
+            if "error" in answer:
+                raise RuntimeError(str(answer["error"]))
+            if answer.get("number", 0) == 0:
+                return
+    raise RuntimeError("the sandbox has ended")
 
 
-def _say(control: socket.socket, order: dict[str, Any], number: int) -> None:
-    control.sendall(json.dumps({**order, "number": number}).encode() + b"\n")
+def _say(control: socket.socket, order: dialogue.Said, number: int) -> None:
+    control.sendall(dialogue.packed({**order, "number": number}))

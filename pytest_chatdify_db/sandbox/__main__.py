@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
 from pytest_chatdify_db.sandbox.core import Identity
+from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
 from pytest_chatdify_db.sandbox.host import Host
 
 
@@ -31,22 +30,19 @@ def main(control_fd: int, notes_fd: int, listener_fd: int) -> int:
         host = Host(listener, control, notes, Address.from_fields(orders["server"]), Identity(**orders["identity"]))
         host.refuse_dirty_reads(orders["refuse_dirty_reads"])
     except (ConnectError, ServerError) as error:
-        control.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
+        control.sendall(packed({"error": str(error)}))
         return 1
     host.run()
     return 0
 
 
-def _orders(control: socket.socket) -> dict[str, Any]:
-    """Read the first line; passwords come this way since others may read arguments and environments."""
-    line = b""
-    while not line.endswith(b"\n"):
-        part = control.recv(65536)
-        if not part:
-            sys.exit(1)
-        line += part
-    orders: dict[str, Any] = json.loads(line)
-    return orders
+def _orders(control: socket.socket) -> Said:
+    """Read what comes first; passwords come this way since others may read arguments and environments."""
+    unpacker = Unpacker()
+    while part := control.recv(65536):
+        for orders in unpacker.take(part):
+            return orders
+    sys.exit(1)
 
 
 if __name__ == "__main__":

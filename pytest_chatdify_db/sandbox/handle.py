@@ -6,7 +6,6 @@ What follows a call is on the right side of it: the sandbox hears its commands b
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 import subprocess
@@ -17,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Final, Self
 
 from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.sandbox import dialogue
+from pytest_chatdify_db.sandbox.dialogue import Said
 from pytest_chatdify_db.sandbox.reports import DirtyRead, Executed, Leftover
 from pytest_chatdify_db.sandbox.waits import Wait
 
@@ -65,7 +66,7 @@ class Sandbox:
         self._process = process
         self._control = control
         self._notes = notes
-        self._lines = control.makefile("rb")
+        self._answers = control.makefile("rb")
         self._log = log
         self._lock = threading.RLock()
         self._last_number = 0
@@ -208,7 +209,7 @@ class Sandbox:
         """End the process; more than once is fine."""
         if os.getpid() != self._owner or self._log.closed:
             return
-        self._lines.close()
+        self._answers.close()
         self._control.close()
         self._notes.close()
         try:
@@ -218,26 +219,25 @@ class Sandbox:
             self._process.wait()
         self._log.close()
 
-    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, command: Said) -> Said:
         with self._lock:
             number = self._say(command, self._control)
             while (answer := self._read()).pop("number", number) != number:
                 pass  # of a command before this one, which nobody waits for
             return answer
 
-    def _say(self, command: dict[str, Any], sock: socket.socket) -> int:
+    def _say(self, command: Said, sock: socket.socket) -> int:
         """Send *command* over *sock*; return its answer's number: one may be answered before those sent earlier."""
         with self._lock, self._explained():
             self._last_number += 1
-            sock.sendall(json.dumps({**command, "number": self._last_number}).encode() + b"\n")
+            sock.sendall(dialogue.packed({**command, "number": self._last_number}))
             return self._last_number
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Said:
         with self._explained():
-            line = self._lines.readline()
-        if not line:
+            answer = dialogue.read(self._answers)
+        if answer is None:
             raise SandboxError(f"the sandbox's process has ended{self._last_words()}")
-        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise SandboxError(str(answer["error"]))
         return answer
@@ -255,12 +255,12 @@ class Sandbox:
         return f"; its last words:\n{text[-2_000:]}" if text else ""
 
     def _forget(self) -> None:
-        self._lines.close()
+        self._answers.close()
         self._control.close()
         self._notes.close()
 
 
-def _report(answer: dict[str, Any]) -> FrameReport:
+def _report(answer: Said) -> FrameReport:
     return FrameReport(
         bool(answer["wrote"]),
         tuple(answer["in_transaction"]),

@@ -7,13 +7,12 @@ closes the control connection, or dies.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -23,6 +22,7 @@ from pytest_chatdify_db.postgres.connection import ConnectError, Connection, Ser
 from pytest_chatdify_db.sandbox import waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
+from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.session import Broken
 from pytest_chatdify_db.sandbox.spool import Spool
@@ -108,8 +108,8 @@ class Host:
         notes.setblocking(False)
         self._notes_wait = select.poll()
         self._notes_wait.register(notes, select.POLLIN)
-        self._unread: dict[bool, bytes] = {}  # the beginning of a line, by whether it is a note
-        self._awaited: dict[str, Any] | None = None  # a command that the test run waits to be answered
+        self._commands, self._noted_commands = Unpacker(), Unpacker()
+        self._awaited: Said | None = None  # a command that the test run waits to be answered
         self._is_running = True
         self._asked_at = 0.0
         self._cancelled: Client | None = None  # since then
@@ -121,7 +121,7 @@ class Host:
         listener.listen(512)
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, None)
-        self._control.out += b"{}\n"  # it may begin
+        self._control.out += packed({})  # it may begin
         self._write(self._control)
 
     def refuse_dirty_reads(self, refuse: bool) -> None:
@@ -444,7 +444,7 @@ class Host:
         A ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
         """
         self._read_notes()
-        for command in self._commands(data, is_note=False):
+        for command in self._commands.take(data):
             if command["do"] in _AWAITED:
                 self._awaited = command
             else:
@@ -456,19 +456,15 @@ class Host:
 
     def _noted(self, data: bytes) -> None:
         """Obey what the test run does not wait for: it comes before whatever clients are read to say from now on."""
-        for command in self._commands(data, is_note=True):
+        for command in self._noted_commands.take(data):
             self._obey(command)
-
-    def _commands(self, data: bytes, *, is_note: bool) -> Iterator[dict[str, Any]]:
-        *lines, self._unread[is_note] = (self._unread.get(is_note, b"") + data).split(b"\n")
-        return map(json.loads, lines)
 
     def _obey_awaited(self) -> None:
         if self._awaited is not None:
             command, self._awaited = self._awaited, None
             self._obey(command)
 
-    def _obey(self, command: dict[str, Any]) -> None:
+    def _obey(self, command: Said) -> None:
         core, name = self._core, command["do"]
         answer = partial(self._answer, number=command["number"])
         if (answered := self._answer_at_once(command)) is not None:
@@ -498,7 +494,7 @@ class Host:
         core.ask(job, answer)
         core.run()
 
-    def _answer_at_once(self, command: dict[str, Any]) -> dict[str, Any] | None:
+    def _answer_at_once(self, command: Said) -> Said | None:
         """Obey a command that waits for nobody's turn on the shared session; None if it does."""
         name = command["do"]
         if name == "waits":
@@ -512,7 +508,7 @@ class Host:
             return {}
         return None
 
-    def _waits(self) -> dict[str, Any]:
+    def _waits(self) -> Said:
         """Tell who waits for whom, whatever the shared session does meanwhile."""
         clients = {own.pid: number for number, own in self._own.items()}
         if self._core.served is not None:
@@ -528,7 +524,7 @@ class Host:
             self._monitor = connect(self._server, application_name="chatdify-db monitor")
         return self._monitor
 
-    def _end_wait(self, number: int, explanation: str) -> dict[str, Any]:
+    def _end_wait(self, number: int, explanation: str) -> Said:
         client = self._core.find(number)
         if client is not None:
             client.explanation = explanation
@@ -538,7 +534,7 @@ class Host:
     def _answer(self, result: Any, number: int) -> None:
         if isinstance(result, Broken):
             result = {"error": str(result)}
-        self._control.out += json.dumps({**result, "number": number}).encode() + b"\n"
+        self._control.out += packed({**result, "number": number})
 
 
 def _wants_more(error: OSError) -> bool:

@@ -1,0 +1,44 @@
+"""What the test run and its sandbox say to each other arrives as it was said, however the bytes are cut."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed, read
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+SAID = st.dictionaries(st.text(), _VALUES)
+
+
+@given(st.lists(SAID), st.data())
+def test_cut_anywhere(said: list[Said], data: st.DataObject) -> None:
+    """Bytes may be cut anywhere: what is whole is handed out at once, and in order."""
+    stream = b"".join(map(packed, said))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    unpacker = Unpacker()
+
+    taken = [unpacker.take(stream[begin:end]) for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+    assert [each for part in taken for each in part] == said
+
+
+@given(st.lists(SAID))
+def test_stream(said: list[Said]) -> None:
+    """A stream yields what was said on it, and then its end."""
+    stream = BytesIO(b"".join(map(packed, said)))
+
+    assert [read(stream) for _ in said] == said
+    assert read(stream) is None
+
+
+def test_stream_that_breaks_off() -> None:
+    """A stream that ends in the middle of something has ended: the other process is gone."""
+    whole = packed({"do": "pop", "number": 1})
+
+    assert [read(BytesIO(whole[:length])) for length in range(len(whole))] == [None] * len(whole)
