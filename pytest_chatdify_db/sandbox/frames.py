@@ -40,6 +40,7 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     session.cursors.close_everybodys(session.clients.values())
     for client in session.clients.values():
         client.portals.clear()
+        client.notifications.clear()
         _forget_tables(client, depth)
         transaction = client.transaction
         if transaction is not None and transaction.depth > depth and not transaction.lost:

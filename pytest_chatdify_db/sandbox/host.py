@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
-from pytest_chatdify_db.sandbox import waits
+from pytest_chatdify_db.sandbox import parameters, waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
@@ -299,6 +299,7 @@ class Host:
 
     def _connect(self) -> tuple[tuple[socket.socket, bytes, int, bytes], dict[str, str]]:
         connection = connect(self._server, application_name="")
+        connection.query(parameters.LIFT_IDLE)
         unread, pid, key = bytes(connection.unread), connection.pid, connection.key
         return (connection.detach(), unread, pid, key), dict(connection.parameters)
 
@@ -522,6 +523,7 @@ class Host:
         """Return a connection that nobody else uses; raises ``ConnectError``, ``ServerError``."""
         if self._monitor is None or self._monitor.is_closed:
             self._monitor = connect(self._server, application_name="chatdify-db monitor")
+            self._monitor.query(parameters.LIFT_IDLE)
         return self._monitor
 
     def _end_wait(self, number: int, explanation: str) -> Said:

@@ -30,6 +30,12 @@ LIMITS: Final = frozenset(
     }
 )
 
+#: Those that would end the shared session itself, which the server's configuration may set too: lifted for good.
+LIFT_IDLE: Final = (
+    "SELECT pg_catalog.set_config(name,'0',false) FROM pg_catalog.pg_settings WHERE setting <> '0' AND name IN"
+    " ('idle_in_transaction_session_timeout','idle_session_timeout','transaction_timeout')"
+)
+
 #: Parameters that drivers set, whose values hang on nothing that a test can drop: once valid, always valid.
 _NEVER_REFUSED: Final = frozenset(
     {
@@ -193,7 +199,7 @@ def startup_settings(parameters: dict[str, str]) -> dict[str, str]:
     for flag, word in zip(["", *words], words, strict=False):
         assignment = word if flag == "-c" else word[2:] if word[:2] in {"-c", "--"} and len(word) > 2 else ""
         name, equals, value = assignment.partition("=")
-        if equals:
+        if equals and name not in MODE_PARAMETERS:  # which each transaction has anew
             found.setdefault(name.replace("-", "_").lower(), value)
     return found
 
@@ -204,6 +210,8 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
         return [Change(statement.name, False)]
     if statement.kind is Kind.SET_LOCAL:
         return [Change(statement.name, True)]
+    if statement.kind is Kind.RESET and statement.name in LIMITS:
+        return [Change(statement.name, False)]  # to what the server's configuration says
     if "set_config" not in statement.calls:
         return []
     bound = list(values)

@@ -268,6 +268,23 @@ def test_a_statement_that_cannot_be_cancelled(sandbox: StagedSandbox) -> None:
     assert sandbox.pop().lost == ""
 
 
+def test_a_server_that_ends_idle_sessions() -> None:
+    """Limits of its configuration do not end the shared session, though a client resets its own."""
+    limits = ("idle_in_transaction_session_timeout", "idle_session_timeout")
+    with started() as stage:
+        with connect_plainly(stage.address) as administration:
+            for name in limits:
+                administration.query(f"ALTER ROLE postgres SET {name} = 1")
+        with stage.sandbox() as sandbox, connect_plainly(sandbox.address) as client:
+            for name in limits:
+                client.query(f"RESET {name}")
+                client.query(f"SET {name} TO DEFAULT")
+            assert count(sandbox) == 3
+            with connect_plainly(sandbox.behind) as other:
+                other.query("SET idle_session_timeout = 0; SELECT pg_sleep(0.1)")
+            assert count(sandbox) == 3
+
+
 def test_a_stopped_server() -> None:
     """Without a server clients and the test run are told so, and nothing waits."""
     with started() as stage, running(stage.address.with_database(TEMPLATE)) as sandbox:

@@ -133,3 +133,19 @@ def test_values_that_are_not_ascii() -> None:
     assert parameters.switch({}, {"app.user": "Zo\u00eb'"}) == (
         "SELECT pg_catalog.set_config('app.user', E'Zo\\U000000eb\\U00000027',false)"
     )
+
+
+def test_a_limit_that_is_reset_is_one_to_lift() -> None:
+    """What the server's configuration says of it must not hold for the session that all share."""
+    (reset,) = sql.parse(b"reset statement_timeout")
+    (other,) = sql.parse(b"reset work_mem")
+
+    assert parameters.changes(reset) == [Change("statement_timeout", is_local=False)]
+    assert parameters.changes(other) == []
+
+
+def test_modes_of_a_transaction_are_no_settings_of_a_session() -> None:
+    """However a start-up packet says them: each transaction begins without."""
+    given = {"transaction_read_only": "on", "options": "-c transaction_isolation=serializable -c work_mem=1MB"}
+
+    assert parameters.startup_settings(given) == {"work_mem": "1MB"}

@@ -244,3 +244,14 @@ def test_the_catalog_cannot_be_read(table: Table, server: ScriptedServer) -> Non
     run(table, "A: create table b (id int)", "A: select 1")
 
     assert "writes" in table.core.session.catalog.functions
+
+
+def test_a_notification_does_not_outlive_its_test(table: Table) -> None:
+    """Though who should have heard it was in a transaction until then."""
+    table.ask(table.core.push("the test"))
+    listener, other = table.core.session.clients[1], table.core.session.clients[2]
+    table.talk(listener, "Q listen news", "Q begin")
+    table.talk(other, "Q notify news")
+    table.ask(table.core.pop())
+
+    assert table.talk(listener, "Q rollback") == ["C ROLLBACK", "Z I"]
