@@ -1,7 +1,8 @@
-"""Databases for the tests that have one of their own: cloned ahead while tests run, and kept if a test changed nothing.
+"""Databases for the tests that have one of their own: cloned ahead while tests run, used again where that is possible.
 
-The rule: a test never waits for what could have been done before it or can be done after it. One thread clones and
-drops; how many clones it keeps ready follows from demand, and is bounded.
+The rule: a test never waits for what could have been done before it or can be done after it. One thread clones, makes
+what a test has changed like the template again, or else drops it; how many databases it keeps ready follows from
+demand, and is bounded.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from pytest_chatdify_db import templates
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
+from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
+from pytest_chatdify_db.restoring import Baseline
 from pytest_chatdify_db.servers.base import Server
 
 #: How many clones are kept ready at most. Each is as large as the template.
@@ -37,7 +41,10 @@ class Spares:
         self.template = template
         self._new_name = new_name
         self._ready: deque[Address] = deque()
+        self._changed: deque[Address] = deque()
         self._used: deque[str] = deque()
+        self._baseline: Baseline | None = None
+        self._is_read = False
         self._wanted = 1
         self._pending = 0
         self._is_closed = False
@@ -52,18 +59,22 @@ class Spares:
         """
         with self._change:
             self._start()
-            if not self._ready and self._pending:
+            if not self._ready and self._is_coming:
                 self._wanted = min(self._wanted + 1, MOST)
-                self._change.wait_for(lambda: self._ready or not self._pending)
+                self._change.wait_for(lambda: self._ready or not self._is_coming)
             taken = self._ready.popleft() if self._ready else None
             self._change.notify_all()
         return taken or self._clone()
 
+    @property
+    def _is_coming(self) -> bool:
+        return bool(self._pending or self._changed)
+
     def give_back(self, database: Address, *, changed: bool) -> None:
-        """Take a database back, to be used again unless it was *changed*."""
+        """Take a database back, to be used again: if it was *changed*, once it is like the template again."""
         with self._change:
             if changed:
-                self._used.append(database.database)
+                self._changed.append(database)
             else:
                 self._ready.appendleft(database)
             self._change.notify_all()
@@ -82,8 +93,9 @@ class Spares:
             self._change.notify_all()
         if self._thread is not None:
             self._thread.join()
-        names = [*(database.database for database in self._ready), *self._used]
+        names = [*(database.database for database in (*self._ready, *self._changed)), *self._used]
         self._ready.clear()
+        self._changed.clear()
         self._used.clear()
         return names
 
@@ -104,18 +116,23 @@ class Spares:
     def _work(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._is_closed or self._used or len(self._ready) < self._wanted)
+                self._change.wait_for(lambda: self._is_closed or self._changed or self._used or self._lacks)
                 if self._is_closed:
                     return
-                clones = len(self._ready) < self._wanted
-                used = None if clones else self._used.popleft()
-                self._pending = int(clones)
+                changed = self._changed.popleft() if self._changed else None
+                used = self._used.popleft() if changed is None and not self._lacks else None
+                self._pending = int(used is None)
             made: Address | None = None
             try:
                 if used is not None:
                     templates.drop(self._server, used)
+                elif changed is None:
+                    made = self._new()
+                elif self._is_restored(changed):
+                    made = changed
                 else:
-                    made = self._clone()
+                    with self._change:
+                        self._used.append(changed.database)
             except TemplateFailed:
                 # Whoever takes the next one tries by itself, and gets the error where it can be reported.
                 with self._change:
@@ -125,3 +142,18 @@ class Spares:
                 if made is not None:
                     self._ready.append(made)
                 self._change.notify_all()
+
+    @property
+    def _lacks(self) -> bool:
+        return len(self._ready) < self._wanted
+
+    def _new(self) -> Address:
+        made = self._clone()
+        if not self._is_read:
+            self._is_read = True
+            with suppress(ConnectError, ServerError):
+                self._baseline = Baseline.read(made)
+        return made
+
+    def _is_restored(self, database: Address) -> bool:
+        return self._baseline is not None and len(self._ready) < MOST and self._baseline.restore(database)

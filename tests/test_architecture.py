@@ -35,7 +35,7 @@ _PLUGIN: Final = {
     "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
     "servers": (
         *(f"{_P}.{name}" for name in ("supervisor", "run", "traces", "sources", "admin", "leases", "templates")),
-        *(f"{_P}.{name}" for name in ("copies", "spares", "sequences", "startup")),
+        *(f"{_P}.{name}" for name in ("copies", "restoring", "spares", "sequences", "startup")),
         f"{_P}.servers",
         f"{_P}.servers.*",
     ),
