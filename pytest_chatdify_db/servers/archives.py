@@ -64,6 +64,8 @@ def remember(kind: str, subject: Path, text: str) -> None:
         memory.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(text)
         draft.rename(memory)
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
 
 
 def _memory(kind: str, subject: Path) -> Path:
