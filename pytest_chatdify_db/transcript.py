@@ -183,7 +183,7 @@ class Transcript:
         name = session.info.get(_ACTOR)
         if name is None:
             return
-        connection.execution_options(**{_ACTOR: name})
+        setattr(connection, _ACTOR, name)  # an execution option would cost as much as the whole note
         client = _client(connection) if self.claim is not None else None
         claimed = session.info.setdefault(_CLAIMED, set())
         if self.claim is not None and client is not None and client not in claimed:
@@ -204,12 +204,11 @@ class Transcript:
         context: ExecutionContext | None,
         executemany: bool,
     ) -> None:
-        options = connection.get_execution_options()
         statement = Statement(
             sql,
             connection.dialect.driver,
             executemany,
-            options.get(_ACTOR) or actors.current(),
+            getattr(connection, _ACTOR, None) or actors.current(),
             _client(connection),
             self.callers.find(2),
             parameters,
@@ -247,7 +246,7 @@ class Transcript:
                 # In this mode there is nothing to roll back any more: each statement has been committed.
                 "COMMIT" if options.get("isolation_level") == "AUTOCOMMIT" else sql,
                 connection.dialect.driver,
-                actor=options.get(_ACTOR) or actors.current(),
+                actor=getattr(connection, _ACTOR, None) or actors.current(),
                 client=_client(connection),
                 line=self.callers.find(2),
             )
