@@ -333,8 +333,7 @@ class _Pipeline:
         pending = [parsing.prepared for parsing in self.segment.parses if parsing.prepared.name == prepared.name]
         if prepared is pending[-1] if pending else self.session.has(prepared):
             return
-        if not pending:
-            self.session.make_room(prepared)
+        self.session.make_room(prepared)
         self._add_parse(Parsing(b"", prepared, is_hidden=True))
 
     def _add_parse(self, parsing: Parsing) -> None:

@@ -158,6 +158,7 @@ class Outside:
         cancelled: The clients whose statements the server was asked to cancel.
         direct: The sessions of clients' own that are open.
         refusal: Why none can be had; empty if it can.
+        kept: What such a session answers when it is asked what its client has left there.
         stores: Makes the stores for the data of COPY; None for such as are in memory.
     """
 
@@ -166,6 +167,7 @@ class Outside:
         self.cancelled: list[Client] = []
         self.direct: dict[int, DirectSession] = {}
         self.refusal = ""
+        self.kept: list[str] = []
         self.stores: Callable[[], Store] | None = None
 
     def open_direct(self, client: Client) -> DirectSession:
@@ -176,8 +178,8 @@ class Outside:
         return self.direct[client.number]
 
     def ask_direct(self, client: Client, sql: str) -> list[str]:
-        """Keep nothing."""
-        return []
+        """Return what the session keeps."""
+        return self.kept
 
     def close_direct(self, client: Client) -> None:
         """Close it."""

@@ -176,7 +176,9 @@ def test_a_rollback_that_fails_breaks_the_sandbox(table: Table, server: Scripted
     table.core.closed(client)
 
     server.status = "I"
+    table.ask(table.core.push("the next test"))
     table.core.renew(dict(REPORTED))
+    assert [frame.name for frame in table.core.session.history.frames] == ["the next test"]
     assert table.talk(table.join(), "Q select 1") == ["C SELECT", "Z I"]
 
 
@@ -249,6 +251,28 @@ def test_a_client_that_ends_in_its_own_session(table: Table) -> None:
 
     report = table.ask(table.core.leave_direct("the test"))
     assert (report["wrote"], report["in_transaction"]) == (True, [])
+
+
+def test_what_a_client_leaves_in_its_own_session(table: Table) -> None:
+    """It is reported with the statement that left it."""
+    client = table.join()
+    table.ask(table.core.enter_direct())
+    table.feed(client, wire.query("select pg_advisory_lock(1)"))
+    table.outside.direct[client.number].receive(wire.READY["I"])
+    table.outside.kept = ["advisory lock"]
+
+    (left,) = table.ask(table.core.leave_direct("the test"))["leftovers"]
+    assert (left["client"], left["what"], left["sql"]) == (1, "advisory lock", "select pg_advisory_lock(1)")
+
+
+def test_a_client_that_does_not_wait_for_its_greeting(table: Table) -> None:
+    """It has its own session too, once it has been greeted."""
+    table.ask(table.core.enter_direct())
+    client = table.core.connected()
+    query = wire.query("select 1")
+    table.feed(client, wire.startup({"user": "u", "database": "d"}) + PASSWORD + query)
+
+    assert bytes(table.outside.direct[client.number].out) == query
 
 
 def test_a_client_that_hangs_up_in_its_own_session(table: Table) -> None:

@@ -36,6 +36,11 @@ _GONE = 'E 34000 portal "" does not exist'
         (["P s select 1", "H", "B - s", "E -", "S"], ["1", "2", "C SELECT", "Z I"]),
         (["P - select 1", "B - -", "E -", "Q select 2"], ["1", "2", "C SELECT", "C SELECT", "Z T"]),
         (["P - set x.y = 1", "B - -", "E -", "S"], ["1", "2", "C SET", "Z I"]),
+        (["P - reset all", "B - -", "E -", "S"], ["1", "2", "C RESET", "Z I"]),
+        (
+            ["P - lock t", "B - -", "E -", "S"],
+            ["1", "2", "E 25P01 LOCK TABLE can only be used in transaction blocks", "Z I"],
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[-1][0] in "SHQ" else None,
 )
@@ -174,3 +179,14 @@ def test_what_is_executed_may_say_something(table: Table) -> None:
 
     assert client.parameters.session == {"work_mem": "x"}
     assert list(map(show, table.heard(listener))) == ["A news hello"]
+
+
+def test_a_control_statement_that_is_wrong(table: Table, server: ScriptedServer) -> None:
+    """The server is asked, and what it says is said; nothing is prepared."""
+    fields = b"SERROR\0VERROR\0C42601\0Msyntax error\0P7\0\0"
+    server.on("begin isolation", wire.message(b"E", fields), at="P")
+    client = table.join()
+
+    answers = table.talk(client, "P - begin isolation read", "B - -", "E -", "S")
+    assert answers == ["E 42601 syntax error P=7", "Z I"]
+    assert client.statements == {}
