@@ -36,6 +36,7 @@ _GONE = 'E 34000 portal "" does not exist'
         (["P s select 1", "H", "B - s", "E -", "S"], ["1", "2", "C SELECT", "Z I"]),
         (["P - select 1", "B - -", "E -", "Q select 2"], ["1", "2", "C SELECT", "C SELECT", "Z T"]),
         (["P - set x.y = 1", "B - -", "E -", "S"], ["1", "2", "C SET", "Z I"]),
+        (["P - select 1", "B - -", "H", "E -", "S"], ["1", "2", "C SELECT", "Z I"]),
         (["P - reset all", "B - -", "E -", "S"], ["1", "2", "C RESET", "Z I"]),
         (
             ["P - lock t", "B - -", "E -", "S"],
