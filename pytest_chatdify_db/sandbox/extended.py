@@ -291,16 +291,22 @@ class _Pipeline:
         return True
 
     def _execute_split(self, portal: Portal, statement: Statement, execute: bytes) -> Work:
+        portal.has_run = True
         if statement.kind is not Kind.COPY_IN:
             is_sole = self.session.is_first(self.client)
-            portal.has_run = True
             done = yield from control.answer(self.session, self.client, statement, is_sole=is_sole)
             if done and statement.kind not in TRANSACTIONAL:
                 self.session.begin(self.client).executes = True
             return done
-        # An unnamed statement and portal do not outlive the queries in between.
+        # An unnamed statement and portal do not outlive the queries in between; others are there when they come again.
         parse = portal.prepared.parse if portal.prepared is not None and not portal.prepared.name else b""
-        return (yield from copying.begin(self.session, self.client, Copying(parse + portal.bind + execute, statement)))
+        bound, _ = wire.cstring(portal.bind, 5)
+        close = wire.message(b"C", b"P" + bound + b"\0")
+        return (
+            yield from copying.begin(
+                self.session, self.client, Copying(parse + close + portal.bind + execute, statement)
+            )
+        )
 
     # -- Statements on the server
 

@@ -55,7 +55,8 @@ class Relay(Reply):
         prepared: Told of each statement that the server has prepared.
         text: The query text that was sent, where it is not the client's own.
         holds_tag: Whether the last command tag waits until ``release``, since a COMMIT may still fail.
-        again: Whether the client has had BindComplete and CopyInResponse already, and must not hear of ParseComplete.
+        again: Whether the client has had BindComplete and CopyInResponse already, and must not hear of others than it
+            has sent.
     """
 
     is_statement = True
@@ -90,7 +91,7 @@ class Relay(Reply):
         if kind == COMMAND_COMPLETE:
             self._complete(message)
             return
-        if self._again and kind in b"12G":
+        if self._again and kind in b"123G":
             return
         if kind == 50:  # BindComplete
             self.bound += 1
