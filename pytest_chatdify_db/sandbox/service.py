@@ -42,6 +42,8 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
 def cancel(session: SharedSession, client: Client, unit: list[Message]) -> None:
     """Answer a unit that was cancelled before its turn came."""
     last, waits = unit[-1].kind, client.copying
+    if waits is None and last in {COPY_DONE, COPY_FAIL}:
+        return  # data that nobody asked for any more
     client.copying = None
     if not client.skips:
         session.fail(client, refusals.CANCELLED)

@@ -186,3 +186,18 @@ def test_a_notice_is_shown_in_the_clients_words(table: Table, server: ScriptedSe
     assert table.talk(client, "Q execute p (x)") == ["E 42601 no p P=9", "Z I"]
     assert table.talk(client, "Q deallocate p") == ["C DEALLOCATE", "Z I"]
     assert client.statements == {}
+
+
+def test_data_of_a_copy_that_was_cancelled_is_not_cancelled_again(table: Table) -> None:
+    """It is answered by nothing: its COPY has been."""
+    runner, client = table.join(), table.join()
+    table.heard(client)
+    table.core.received(runner, wire.query("select 1 as a"))
+    table.core.run()
+    table.core.received(client, wire.query("copy t from stdin") + wire.message(b"d", b"1\n") + wire.COPY_DONE)
+    table.core.cancel(client.number, client.key)
+    table.core.cancel(client.number, client.key)
+    table.settle()
+
+    said = [show(message) for message in table.heard(client)]
+    assert said == ["E 57014 canceling statement due to user request", "Z I"]
