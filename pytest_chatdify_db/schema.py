@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Final, cast
 
@@ -41,6 +42,7 @@ _FOUNDATION: Final = "app.db:Base"
 _CREATED: Final = re.compile(
     r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.IGNORECASE
 )
+_INDEX: Final = re.compile(r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE)
 _DISK_FULL: Final = "53100"
 
 
@@ -193,7 +195,16 @@ def _ddl(metadatas: Iterable[MetaData], unknown: str) -> list[str]:
             raise SchemaError.cannot_create("the schema", _words(error)) from error
         except Exception:  # noqa: BLE001 - a listener of the project's asks the server something, and here is none
             return [unknown]
-    return statements
+    return _in_order(statements)
+
+
+def _in_order(statements: Iterable[str]) -> list[str]:
+    """Sort the indexes of each table: SQLAlchemy keeps them in a set, whose order differs from process to process."""
+    ordered: list[str] = []
+    for is_index, group in groupby(statements, lambda text: _INDEX.match(text) is not None):
+        texts = list(group)
+        ordered += sorted(texts) if is_index else texts
+    return ordered
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:
