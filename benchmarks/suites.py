@@ -32,7 +32,7 @@ def overhead_table(results: Results) -> Table:
         "the same body on an open, warm session, repeated in one test. 'overhead': the test without that body: "
         "fixtures, and what the body takes longer because its session is new and its code was not used a moment ago. "
         f"'fixtures' and 'overhead' without what '{NO_DATABASE.name}' takes, which is pytest's own.",
-        f"'{ONE_LOOP.name}' is how the README sets a project up; without that each test has a loop, and so a connection.",
+        f"'{ONE_LOOP.name}' is how the README sets a project up; else each test has a loop and a connection.",
         *filter(None, (_sync_goal(results), _async_goal(results, THIS), _async_goal(results, ONE_LOOP))),
     ]
     return Table(

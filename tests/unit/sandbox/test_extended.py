@@ -37,6 +37,7 @@ _GONE = 'E 34000 portal "" does not exist'
         (["P - select 1", "B - -", "E -", "Q select 2"], ["1", "2", "C SELECT", "C SELECT", "Z T"]),
         (["P - set x.y = 1", "B - -", "E -", "S"], ["1", "2", "C SET", "Z I"]),
         (["P - select 1", "B - -", "H", "E -", "S"], ["1", "2", "C SELECT", "Z I"]),
+        (["P - select 1", "B - -", "D p -", "E - 1", "S"], ["1", "2", "n", "C SELECT", "Z I"]),
         (["P - reset all", "B - -", "E -", "S"], ["1", "2", "C RESET", "Z I"]),
         (
             ["P - lock t", "B - -", "E -", "S"],
