@@ -19,7 +19,6 @@ from pytest_chatdify_db.sandbox.client import (
     DESCRIBE,
     EXECUTE,
     PARSE,
-    SYNC,
     Client,
     Copying,
     Message,
@@ -109,7 +108,7 @@ class _Pipeline:
         if kind == PARSE:
             objection = yield from self._parse(body)
         elif kind == BIND:
-            lives_on = not (_is_executed(following) or (not self.client.in_transaction and _ends(following)))
+            lives_on = not _is_executed(following)
             if body[:1] == b"\0" and (b"" in self.client.cursors or (lives_on and b"" in self.client.portals)):
                 if not (yield from self.flush()):
                     return False
@@ -356,13 +355,3 @@ def _is_executed(following: Sequence[Message]) -> bool:
         if kind == EXECUTE and body[:1] == b"\0":
             return body[1:5] == bytes(4)
     return False
-
-
-def _ends(following: Sequence[Message]) -> bool:
-    """Return whether the unit does no more than execute the unnamed portal, just bound, and end its transaction.
-
-    So drivers fetch a single row. What is left of the portal on the server goes with the next one of no name.
-    """
-    if not following or following[-1].kind != SYNC:
-        return False
-    return all(kind == DESCRIBE or (kind == EXECUTE and body[:1] == b"\0") for kind, body in following[:-1])
