@@ -102,8 +102,12 @@ def _rollback(session: SharedSession, client: Client, statement: Statement) -> W
 def _chain(session: SharedSession, client: Client, statement: Statement, ended: Transaction) -> None:
     if statement.chain:
         following = session.begin(client)
-        following.implicit, following.read_only, following.isolation = False, ended.read_only, ended.isolation
-        following.stable_since = None if ended.stable_since is None else session.history.clock
+        following.implicit = False
+        # A failure takes the modes back that were set in the transaction itself, not those it had by a chain.
+        chained = ended.chained if ended.failed else (ended.read_only, ended.isolation)
+        following.read_only, following.isolation = following.chained = chained or (following.read_only, "")
+        if following.isolation and following.isolation not in _AVAILABLE:
+            following.stable_since = session.history.clock
 
 
 def _prepare_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:

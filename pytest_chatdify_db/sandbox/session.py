@@ -421,6 +421,7 @@ class SharedSession:
     def _commit_temporary(self, client: Client) -> None:
         """Drop and empty the client's temporary tables that were made to be so at COMMIT."""
         if client.temporary and (acts := temporary.at_commit(client.temporary.values())):
+            self._put_parameters_back()
             self.history.sql += acts
             self.history.wrote(client.number)
             dropped = [name for name, table in client.temporary.items() if table.at_commit is AtCommit.DROP]
@@ -429,12 +430,16 @@ class SharedSession:
     def drop_temporary(self, client: Client) -> None:
         """Drop all temporary tables of the client, as the end of its session would."""
         if client.temporary:
-            if back := parameters.switch(self.history.settings, NO_SETTINGS):  # another role may not be allowed to
-                self.history.sql.append(back)
-                self.history.settings = NO_SETTINGS
+            self._put_parameters_back()
             self.history.sql += [table.drop for table in client.temporary.values()]
             self.history.wrote(client.number)
             client.temporary = NO_TABLES
+
+    def _put_parameters_back(self) -> None:
+        """Take back what a client has set: another role may not be allowed what the sandbox itself does."""
+        if back := parameters.switch(self.history.settings, NO_SETTINGS):
+            self.history.sql.append(back)
+            self.history.settings = NO_SETTINGS
 
     def _fail_transaction(self, client: Client) -> None:
         client.journal.failed(client)

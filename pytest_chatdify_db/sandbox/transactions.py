@@ -91,6 +91,7 @@ class Transaction:
         read_only: Whether it may not write.
         isolation: Its level, empty if nothing was said of it.
         stable_since: How many writes there were when it began, if it is to see no later ones.
+        chained: Whether it may not write, and its level, as the one before has left them to it; None if none did.
         executes: Whether a statement has been executed in it.
         has_snapshot: Whether a query has.
         lost: The frame that ended with it open, and undid it under the client's feet.
@@ -107,6 +108,7 @@ class Transaction:
     read_only: bool = False
     isolation: str = ""
     stable_since: int | None = None
+    chained: tuple[bool, str] | None = None
     executes: bool = False
     has_snapshot: bool = False
     lost: str = ""
