@@ -91,6 +91,11 @@ def await_quiet(connection: Connection, name: str, *, terminate: bool = False, p
     """
     action = "pg_terminate_backend(pid)" if terminate else "pid"
     sql = f"SELECT {action} FROM pg_stat_activity WHERE datname = {quote_literal(name)}"  # noqa: S608 - the name is quoted
+    return becomes_empty(connection, sql, patience)
+
+
+def becomes_empty(connection: Connection, sql: str, patience: float) -> bool:
+    """Ask *sql* until it yields no row any more; return False if it still does after *patience* seconds."""
     deadline = time.monotonic() + patience
     while connection.query(sql):
         if time.monotonic() > deadline:

@@ -10,7 +10,6 @@ clone the database: a session that has just begun knows none of them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -91,7 +90,7 @@ class Baseline:
         """Make the copy at *address* like the template, end the sessions on it; return whether that was possible."""
         try:
             with connect(address) as connection:
-                if not _is_alone(connection) or connection.query(_IS_CHANGED):
+                if not admin.becomes_empty(connection, _END_OTHERS, _PATIENCE) or connection.query(_IS_CHANGED):
                     return False
                 touched = {oid or "" for (oid,) in connection.query(_TOUCHED)}
                 if not touched <= self.empty.keys() | self.sequences.keys():
@@ -107,15 +106,6 @@ class Baseline:
         except (ConnectError, ServerError):
             return False
         return True
-
-
-def _is_alone(connection: Connection) -> bool:
-    deadline = time.monotonic() + _PATIENCE
-    while connection.query(_END_OTHERS):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 def _without_rows(connection: Connection, tables: Mapping[str, str]) -> dict[str, str]:

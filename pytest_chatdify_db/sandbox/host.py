@@ -251,8 +251,6 @@ class Host:
         peer.spool.clear()
 
     def _write_all(self) -> None:
-        if self._control.out:
-            self._write(self._control)
         if self._shared.out:
             self._write(self._shared)
         for own in self._own.values():

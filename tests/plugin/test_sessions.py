@@ -195,18 +195,19 @@ def test_module_beside_a_plugin_defines_it(project: Project) -> None:
     project.run().assert_outcomes(passed=1)
 
 
+#: Tables of a project that does not use the production layer.
+NUMBERS = """
+from sqlalchemy import Column, Integer, MetaData, Table
+
+metadata = MetaData()
+numbers = Table("numbers", metadata, Column("number", Integer, primary_key=True))
+"""
+
+
 def test_project_without_the_layer(project: Project) -> None:
     """A project whose package ``app`` is another one gets sessions on engines of the plugin's own."""
     project.write("app/__init__.py", "")
-    project.write(
-        "tables.py",
-        """
-        from sqlalchemy import Column, Integer, MetaData, Table
-
-        metadata = MetaData()
-        numbers = Table("numbers", metadata, Column("number", Integer, primary_key=True))
-        """,
-    )
+    project.write("tables.py", NUMBERS)
     project.write(
         "test_it.py",
         """
@@ -228,15 +229,7 @@ def test_project_without_the_layer(project: Project) -> None:
 
 def test_project_that_does_not_use_the_layer(project: Project) -> None:
     """A project with tables of its own that never imports ``app.db`` is not subject to its settings."""
-    project.write(
-        "tables.py",
-        """
-        from sqlalchemy import Column, Integer, MetaData, Table
-
-        metadata = MetaData()
-        numbers = Table("numbers", metadata, Column("number", Integer, primary_key=True))
-        """,
-    )
+    project.write("tables.py", NUMBERS)
     project.write(
         "test_it.py",
         """
