@@ -39,9 +39,8 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
 def finish(session: SharedSession, client: Client, copying: Copying, data: list[Message]) -> Work:
     """Run the COPY with its *data*, of which the last message is CopyDone or CopyFail."""
     client.copying = None
-    if (
-        objection := admission.objection(session, client, copying.statement)
-    ) is not None:  # the test has ended meanwhile
+    # The test may have ended while the data came.
+    if (objection := admission.objection(session, client, copying.statement)) is not None:
         client.skips = copying.is_extended
         return session.fail(client, objection)
     tail = data[-1].encoded + (wire.SYNC if copying.is_extended else b"")
