@@ -12,13 +12,18 @@ from typing import NamedTuple
 
 SPACE = r"[ \t\n\r\f\v]+"
 NAME = r"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
+#: What two parts of one string constant may stand apart by: it holds a line break (4.1.2.1).
+_GAP = r"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+"
+#: The inside of a string constant. One with escapes has them in all its parts, though only the first has the letter.
+_ESCAPED = rf"[^'\\]*+(?:(?:\\.|'(?:{_GAP})?')[^'\\]*+)*+"
+_PLAIN = rf"[^']*+(?:'(?:{_GAP})?'[^']*+)*+"
 _TOKEN = re.compile(
     rf"""
     (?P<space>{SPACE}|--[^\r\n]*)
   | (?P<comment>/\*)
   | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
-  | (?P<escape>[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+(?:'|\Z|\\\Z))
-  | (?P<string>(?:[bBxXnN]|[uU]&)?'[^']*+(?:''[^']*+)*+(?:'|\Z))
+  | (?P<escape>[eE]'{_ESCAPED}(?:'|\Z|\\\Z))
+  | (?P<string>(?:[bBxXnN]|[uU]&)?'{_PLAIN}(?:'|\Z))
   | (?P<quoted>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*+(?:"|\Z))
   | (?P<name>{NAME})
   | (?P<param>\$[0-9]+)
@@ -27,7 +32,11 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+_QUOTES = re.compile(rf"'(?:{_GAP})?'")
+_ESCAPE = re.compile(
+    rf"\\(?:u([0-9A-Fa-f]{{4}})|U([0-9A-Fa-f]{{8}})|x([0-9A-Fa-f]{{1,2}})|([0-7]{{1,3}})|(.))|{_QUOTES.pattern}",
+    re.DOTALL,
+)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _WORD = re.compile(NAME)
 #: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
@@ -36,10 +45,10 @@ _CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({NAME}+)\"?[ \t\n\r]*\(")
 _COMPOUND = re.compile(r"\bbegin\s+atomic\b|\brule\b", re.IGNORECASE)
 #: As much of a text as holds no semicolon, dollar quote or comment. One call covers megabytes of literals.
 _RUN = re.compile(
-    r"""(?:
+    rf"""(?:
         [^'"$;/\-0-9A-Za-z_\x80-\xff]++
       | [0-9][0-9A-Za-z_.]*+
-      | [eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'
+      | [eE]'{_ESCAPED}'
       | '[^']*+(?:''[^']*+)*+'
       | "[^"]*+(?:""[^"]*+)*+"
       | (?![eE]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+
@@ -50,7 +59,7 @@ _RUN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NOISE = re.compile(
-    r"""[eE]'[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+'|'[^']*+(?:''[^']*+)*+'|"[^"]*+(?:""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
+    rf"""[eE]'{_ESCAPED}'|'[^']*+(?:''[^']*+)*+'|"[^"]*+(?:""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
     re.DOTALL,
 )
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
@@ -79,8 +88,8 @@ class Token(NamedTuple):
         body = self.text.lstrip("eEnNuU&")
         if not body.startswith("'"):
             return self.text
-        plain = body[1:-1].replace("''", "'")
-        return _ESCAPE.sub(_unescaped, plain) if self.text[0] in "eE" else plain
+        inside = body[1:-1]
+        return _ESCAPE.sub(_unescaped, inside) if self.text[0] in "eE" else _QUOTES.sub(_joined, inside)
 
 
 def tokens(text: str, start: int = 0) -> Iterator[Token]:
@@ -209,7 +218,14 @@ def bare(text: str) -> str:
     return _NOISE.sub(" ", text)
 
 
+def _joined(quotes: re.Match[str]) -> str:
+    """Return what is meant by two quotes inside a string: one, or nothing where two parts of it meet."""
+    return "'" if quotes[0] == "''" else ""
+
+
 def _unescaped(escape: re.Match[str]) -> str:
+    if escape[0][0] == "'":
+        return _joined(escape)
     short, long, byte, octal, letter = escape.groups()
     if short or long:
         return chr(int(short or long, 16)).encode("utf-8", "replace").decode("latin-1")

@@ -129,7 +129,13 @@ def test_transaction_modes_are_read(text: str, modes: Modes) -> None:
 
 @pytest.mark.parametrize(
     ("text", "payload"),
-    [("notify c, 'it''s'", "it's"), (r"notify c, E'a\n\x41\101\u0041'", "a\nAAA"), ("notify c", "")],
+    [
+        ("notify c, 'it''s'", "it's"),
+        (r"notify c, E'a\n\x41\101\u0041'", "a\nAAA"),
+        ("notify c, 'it' -- isn't\n 's'", "its"),
+        ("notify c, E'it\\'' -- isn't\r\n 's''\\'' -- not its second part: that would be on another line", "it's''"),
+        ("notify c", ""),
+    ],
 )
 def test_the_payload_of_a_notification_is_read(text: str, payload: str) -> None:
     """As a plain string or one with escapes."""
@@ -143,6 +149,9 @@ def test_the_payload_of_a_notification_is_read(text: str, payload: str) -> None:
         (" ; -- nothing\n ; /* */", []),
         ("select 1; select 2", ["select 1", " select 2"]),
         ("select ';', \";\", $$;$$, $a$ ; $$ $a$, E'\\';' /* ; */ -- ;\n; commit", None),
+        ("select E'a' -- it's\n\r 'b\\'; commit; select \\''; commit", None),
+        ("select 'a'\n 'b\\'; commit", None),
+        ("select E'a' 'b\\'; commit", None),
         ("create rule r as on insert to t do also (delete from u; delete from v); select 1", None),
         (
             "create function f() returns int begin atomic select 1; select case when true then 1 end; end; select 1",
