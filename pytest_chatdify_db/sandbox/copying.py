@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, refusals
 from pytest_chatdify_db.sandbox.backend import Streamed
-from pytest_chatdify_db.sandbox.client import COPY_DATA, FLUSH, SYNC, Client, Copying, Message, Stage, Stored
+from pytest_chatdify_db.sandbox.client import COPY_DATA, COPY_FAIL, FLUSH, SYNC, Client, Copying, Message, Stage, Stored
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
+from pytest_chatdify_db.sandbox.texts import Text
 
 _TAKE_BACK = wire.message(b"f", b"\0")
+#: Why a COPY fails whose client sends something else than data.
+_CUT_SHORT = b"chatdify: cut short"
 
 
 def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
@@ -38,6 +41,64 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
 
 def finish(session: SharedSession, client: Client, copying: Copying, data: list[Message]) -> Work:
     """Run the COPY with its *data*, of which the last message is CopyDone or CopyFail."""
+    is_last = not copying.is_extended and not copying.following and not client.mid_pipeline
+    relay = Relay(client, text=copying.text, again=True, holds_tag=is_last and session.may_fail_at_commit(client))
+    done = yield from _run(session, client, copying, data, relay)
+    if done and relay.holds_tag:
+        done = yield from session.commit(client, relay)
+    relay.release()
+    return done
+
+
+def go_on(session: SharedSession, client: Client, copying: Copying, unit: list[Message]) -> Work:
+    """Take what comes while data is expected and does not end it; Sync and Flush mean nothing there.
+
+    Returns:
+        Whether the COPY has failed before, so that *unit* is one like any other.
+    """
+    at = next(at for at, message in enumerate(unit) if message.kind != COPY_DATA)
+    if unit[at].kind not in {SYNC, FLUSH}:
+        return (yield from interrupted(session, client, copying, unit[:at], unit[at].kind))
+    copying.data += unit[:at]
+    return False
+
+
+def interrupted(session: SharedSession, client: Client, copying: Copying, data: list[Message], kind: int) -> Work:
+    """End the connection, as the server does, where a message of type *kind* comes while data is expected.
+
+    The server is given what there is of the data, since it says where it stood, or what is wrong before.
+
+    Returns:
+        Whether something was, so that the connection goes on.
+    """
+    relay = _CutShort(client, kind, copying.text)
+    yield from _run(session, client, copying, [*data, Message(COPY_FAIL, _CUT_SHORT + b"\0")], relay)
+    if not relay.is_cut_short:
+        return True
+    client.send(refusals.SYNC_LOST)
+    client.stage = Stage.ENDED
+    client.units.clear()
+    return False
+
+
+class _CutShort(Relay):
+    """The answer to a COPY that is told to fail: as if the server had found a message of type *kind* instead."""
+
+    def __init__(self, client: Client, kind: int, text: Text | None) -> None:
+        super().__init__(client, text=text, again=True)
+        self.is_cut_short = False
+        self._kind = kind
+
+    def _own(self, message: bytes) -> bytes:
+        fields = super()._own(message)[5:-2].split(b"\0")
+        self.is_cut_short = any(field[:1] == b"M" and _CUT_SHORT in field for field in fields)
+        if self.is_cut_short:
+            said = {b"C": b"08P01", b"M": b"unexpected message type 0x%02X during COPY from stdin" % self._kind}
+            fields = [field[:1] + said.get(field[:1], field[1:]) for field in fields]
+        return wire.message(message[:1], b"\0".join(fields) + b"\0\0")
+
+
+def _run(session: SharedSession, client: Client, copying: Copying, data: list[Message], relay: Relay) -> Work:
     client.copying = None
     # The test may have ended while the data came.
     if (objection := admission.objection(session, client, copying.statement)) is not None:
@@ -45,35 +106,9 @@ def finish(session: SharedSession, client: Client, copying: Copying, data: list[
         return session.fail(client, objection)
     tail = data[-1].encoded + (wire.SYNC if copying.is_extended else b"")
     request = Streamed(copying.request, _parts([*copying.data, *data[:-1]]), tail)
-    is_last = not copying.is_extended and not copying.following and not client.mid_pipeline
-    relay = Relay(client, text=copying.text, again=True, holds_tag=is_last and session.may_fail_at_commit(client))
     done = yield from session.ask(client, request, relay, [copying.statement])
-    if done and relay.holds_tag:
-        done = yield from session.commit(client, relay)
-    relay.release()
-    if not done and copying.is_extended:
-        client.skips = True
+    client.skips = copying.is_extended and not done
     return done
-
-
-def go_on(session: SharedSession, client: Client, unit: list[Message]) -> None:
-    """Take what comes while data is expected and does not end it; Sync and Flush mean nothing there."""
-    waits = client.copying
-    assert waits is not None
-    other = next(message.kind for message in unit if message.kind != COPY_DATA)
-    if other not in {SYNC, FLUSH}:
-        interrupted(session, client, other)
-    else:
-        waits.data += unit[:-1]
-
-
-def interrupted(session: SharedSession, client: Client, kind: int) -> bool:
-    """End the connection, as the server does, where a message of type *kind* comes while data is expected."""
-    session.fail(client, wire.error("08P01", f"unexpected message type 0x{kind:02X} during COPY from stdin"))
-    client.send(refusals.SYNC_LOST)
-    client.stage = Stage.ENDED
-    client.units.clear()
-    return False
 
 
 def _parts(data: Sequence[Message]) -> Iterator[bytes]:

@@ -78,7 +78,8 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
             client.skips = True
             return False
         if client.copying is not None and message is not unit[-1]:
-            return copying.interrupted(session, client, unit[index + 1].kind)
+            yield from copying.interrupted(session, client, client.copying, [], unit[index + 1].kind)
+            return False
     client.skips = not (yield from pipeline.send(pipeline.segment))
     return not client.skips
 

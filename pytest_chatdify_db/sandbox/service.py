@@ -16,6 +16,7 @@ from pytest_chatdify_db.sandbox.client import (
     SYNC,
     Client,
     Message,
+    Stage,
 )
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -29,12 +30,14 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
         if client.copying is not None:
             yield from _copy(session, client, unit)
         return  # data that nobody asked for any more: the COPY has failed (54.2.6)
-    if client.copying is not None:
-        copying.go_on(session, client, unit)
-        return
+    if (waits := client.copying) is not None:
+        if not (yield from copying.go_on(session, client, waits, unit)):
+            return
+        if not waits.is_extended:
+            yield from _end_of_query(session, client)
     if len(unit) > 1:
         yield from extended.run(session, client, unit[:-1])
-        if client.copying is not None:
+        if client.copying is not None or client.stage is Stage.ENDED:
             return
     yield from _end(session, client, last)
 

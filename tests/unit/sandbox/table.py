@@ -79,7 +79,7 @@ class ScriptedServer:
             self._skips = False
             return self._ready()
         if self._copies or kind in "dcf":
-            return self._copy(kind)
+            return self._copy(kind, body)
         if self._skips:
             return b""
         if kind in "QF":
@@ -134,11 +134,12 @@ class ScriptedServer:
         answers = {"P": wire.PARSE_COMPLETE, "B": wire.BIND_COMPLETE, "C": wire.CLOSE_COMPLETE, "D": wire.NO_DATA}
         return _tag(text) if kind == "E" else answers[kind]
 
-    def _copy(self, kind: str) -> bytes:
+    def _copy(self, kind: str, body: bytes) -> bytes:
         if kind not in "cf" or not self._copies:
             return b""
         by, self._copies = self._copies, ""
-        said = wire.command_complete("COPY 1") if kind == "c" else wire.error("57014", "COPY from stdin failed")
+        failure = wire.error("57014", f"COPY from stdin failed: {body[:-1].decode()}")
+        said = wire.command_complete("COPY 1") if kind == "c" else failure
         self._skips = kind == "f" and by == "E"
         self.status = "E" if kind == "f" else self.status
         return said + (self._ready() if by == "Q" else b"")

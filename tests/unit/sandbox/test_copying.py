@@ -66,6 +66,16 @@ def test_another_message_between_the_data(table: Table, server: ScriptedServer) 
     assert kinds(table, client) == "EE"
 
 
+def test_another_message_when_the_data_was_wrong(table: Table, server: ScriptedServer) -> None:
+    """The COPY has failed before it, so it is one like any other."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    server.on("copy t", wire.error("22P02", "wrong data"))
+    table.talk(client, "Q copy t from stdin")
+
+    assert table.talk(client, "d x", "Q select 1 as a") == ["E 22P02 wrong data", "Z I", "C SELECT", "Z I"]
+
+
 def test_no_room_for_the_data(table: Table) -> None:
     """The connection ends with the server's SQLSTATE for a full disk."""
 

@@ -156,7 +156,7 @@ def test_copy_by_execute(table: Table, server: ScriptedServer) -> None:
     server.on("copy t", COPY_IN)
     table.talk(client, "P - copy t from stdin", "B - -", "E -", "S")
     server.on("copy t", COPY_IN)
-    assert table.talk(client, "f no") == ["E 57014 COPY from stdin failed"]
+    assert table.talk(client, "f no") == ["E 57014 COPY from stdin failed: no"]
     assert table.talk(client, "S") == ["Z I"]
 
 

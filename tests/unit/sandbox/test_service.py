@@ -75,7 +75,7 @@ def test_copy_in_a_query(table: Table, server: ScriptedServer) -> None:
     server.on("copy t", COPY_IN)
     assert table.talk(client, "d 1\\n", "c") == ["C COPY 1", "C SELECT", show(COPY_IN)]
     server.on("copy t", COPY_IN)
-    assert table.talk(client, "f no") == ["E 57014 COPY from stdin failed", "Z I"]
+    assert table.talk(client, "f no") == ["E 57014 COPY from stdin failed: no", "Z I"]
     assert table.talk(client, "d 1\\n", "c") == []
 
 
@@ -94,6 +94,7 @@ def test_a_message_in_the_middle_of_copy(table: Table, server: ScriptedServer) -
     """Sync and Flush mean nothing there; any other ends the connection, as the server does."""
     client = table.join()
     server.on("copy t", COPY_IN)
+    server.on("copy t", COPY_IN)
     table.talk(client, "Q copy t from stdin")
     assert table.talk(client, "S", "H") == []
 
@@ -107,6 +108,7 @@ def test_a_message_in_the_middle_of_copy(table: Table, server: ScriptedServer) -
 def test_a_message_behind_copy_in_a_pipeline(table: Table, server: ScriptedServer) -> None:
     """It ends the connection too, and nothing of what follows is done."""
     client = table.join()
+    server.on("copy t", COPY_IN)
     server.on("copy t", COPY_IN)
     answers = table.talk(client, "P - copy t from stdin", "B - -", "E -", "E -", "S", "Q insert into t values (1)")
 
