@@ -394,13 +394,15 @@ class Lifecycle:
                 noticed += findings(turn.test, own, self.options, self.transcript)
                 in_transaction = own.clients_in_transaction
                 if self.keeping is None or not self.keeping.takes(turn.database):
-                    self.running.own_databases.give_back(turn.database, changed=own.wrote)
-            report = cast("FrameReport", self.running.frames.close(turn.frame))
+                    self.running.own_databases.give_back(turn.database, changed=bool(own.wrote))
+            # What a connection does that is out of its pool, the sandbox may not have heard yet.
+            out = self.running.checkouts.left()
+            report = cast("FrameReport", self.running.frames.close(turn.frame, waits=bool(out)))
         if report.lost:
             raise IsolationLost.by(turn.test, report.lost)
         in_transaction += report.clients_in_transaction
         noticed += findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)
-        noticed += unreturned(turn.test, self.running.checkouts.left(), in_transaction, self.options.leaks)
+        noticed += unreturned(turn.test, out, in_transaction, self.options.leaks)
         return noticed
 
     def keep_database(self) -> str:

@@ -28,8 +28,12 @@ class Frames(Protocol):
     def push(self, name: str) -> None:
         """Open a frame."""
 
-    def pop(self) -> object:
-        """Undo all that was written since the matching push, and report on it."""
+    def pop(self, *, waits: bool = True) -> object:
+        """Undo all that was written since the matching push, and report on it.
+
+        Args:
+            waits: Whether to wait until it is certain what has to be reported.
+        """
 
     @property
     def wrote(self) -> bool:
@@ -135,8 +139,13 @@ class FrameStack:
                 self._finish(other)
         return bool(doomed)
 
-    def close(self, frame: Frame) -> object:
-        """Undo *frame*, after finishing what stands above it; return the sandbox's report, None if it is not open."""
+    def close(self, frame: Frame, *, waits: bool = True) -> object:
+        """Undo *frame*, after finishing what stands above it; return the sandbox's report, None if it is not open.
+
+        Args:
+            frame: What to undo.
+            waits: Whether to wait until it is certain what has to be reported.
+        """
         if frame not in self._frames:
             return None
         aside: list[Frame] = []
@@ -148,7 +157,7 @@ class FrameStack:
             else:
                 self._pop()
                 aside.append(top)
-        report = self._pop()
+        report = self._pop(waits=waits)
         self._put_back(aside)
         return report
 
@@ -170,7 +179,7 @@ class FrameStack:
         if self._frames and self._frames[-1] is frame:
             self._pop()
 
-    def _pop(self) -> object:
+    def _pop(self, *, waits: bool = True) -> object:
         self._frames.pop()
-        self.last_report = self._sandbox.pop()
+        self.last_report = self._sandbox.pop(waits=waits)
         return self.last_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -12,10 +13,11 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
 from pytest_chatdify_db.sandbox.core import Identity
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
+from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.host import Host
 
 
-def main(control_fd: int, notes_fd: int, listener_fd: int) -> int:
+def main(control_fd: int, notes_fd: int, listener_fd: int, flag_fd: int) -> int:
     """Serve clients on the socket *listener_fd* until the connection *control_fd* is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test run, which tears down through this process
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -25,9 +27,12 @@ def main(control_fd: int, notes_fd: int, listener_fd: int) -> int:
     control = socket.socket(fileno=control_fd)
     notes = socket.socket(fileno=notes_fd)
     listener = socket.socket(fileno=listener_fd)
+    is_clean = Flag(flag_fd)
+    os.close(flag_fd)
     orders = _orders(control)
     try:
-        host = Host(listener, control, notes, Address.from_fields(orders["server"]), Identity(**orders["identity"]))
+        server, identity = Address.from_fields(orders["server"]), Identity(**orders["identity"])
+        host = Host(listener, control, notes, is_clean, server, identity)
         host.refuse_dirty_reads(orders["refuse_dirty_reads"])
     except (ConnectError, ServerError) as error:
         control.sendall(packed({"error": str(error)}))

@@ -396,6 +396,18 @@ class Core:
         yield from roll_back_frame(self.session)
         return report
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether the end of the innermost frame would have nothing to report, as far as is known."""
+        return not (
+            self._job is not None
+            or self._queue
+            or self._direct
+            or self.broken
+            or self.after_loss
+            or self.session.has_something_to_report
+        )
+
     def own(self, number: int, *, is_own: bool) -> None:
         """Take note whether the client of that number works for the test itself now."""
         self.session.dirty_reads.own(number, is_own=is_own)

@@ -21,6 +21,7 @@ from typing import IO, Final, Self
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.sandbox import dialogue
 from pytest_chatdify_db.sandbox.dialogue import Said
+from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.reports import DirtyRead, Executed, Leftover
 from pytest_chatdify_db.sandbox.waits import Wait
 
@@ -43,14 +44,14 @@ class FrameReport:
     """What was found when a frame ended.
 
     Args:
-        wrote: Whether anything was written in it.
+        wrote: Whether anything was written in it; None if its end was not waited for.
         clients_in_transaction: The connections that were left in a transaction, each described in a line.
         lost: Why its isolation was lost on the way, empty if it was not.
         dirty_reads: What connections of the application have read before another one committed it.
         leftovers: What connections keep that no transaction ends: LISTEN, advisory locks, temporary tables.
     """
 
-    wrote: bool
+    wrote: bool | None
     clients_in_transaction: tuple[str, ...] = ()
     lost: str = ""
     dirty_reads: tuple[DirtyRead, ...] = ()
@@ -61,11 +62,17 @@ class Sandbox:
     """A running sandbox. Made by ``start``."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], control: socket.socket, notes: socket.socket, log: IO[bytes]
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        notes: socket.socket,
+        is_clean: Flag,
+        log: IO[bytes],
     ) -> None:
         self._process = process
         self._control = control
         self._notes = notes
+        self._is_clean = is_clean
         self._answers = control.makefile("rb")
         self._log = log
         self._lock = threading.RLock()
@@ -86,9 +93,10 @@ class Sandbox:
         """
         control, its_control = socket.socketpair()
         notes, its_notes = socket.socketpair()
+        is_clean, its_is_clean = Flag.create()
         log = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the process
         root = str(Path(__file__).resolve().parents[2])
-        fds = [each.fileno() for each in (its_control, its_notes, listener)]
+        fds = [*(each.fileno() for each in (its_control, its_notes, listener)), its_is_clean]
         arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, *map(str, fds)]
         try:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
@@ -102,14 +110,16 @@ class Sandbox:
         except OSError as error:
             control.close()
             notes.close()
+            is_clean.close()
             log.close()
             raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
         finally:
             its_control.close()
             its_notes.close()
+            os.close(its_is_clean)
         control.settimeout(_PATIENCE)
         notes.settimeout(_PATIENCE)
-        return cls(process, control, notes, log)
+        return cls(process, control, notes, is_clean, log)
 
     def serve(
         self, server: Address, *, user: str, password: str, database: str, refuse_dirty_reads: bool = False
@@ -161,13 +171,21 @@ class Sandbox:
         Args:
             name: What messages call it, such as a test's id.
         """
-        # The sandbox reads it before whatever a client says from now on. Nobody waits for the answer, which is read
-        # before that of the next command; and the process is not woken, which would take the processor from the test.
-        self._say({"do": "push", "name": name}, self._notes)
+        # The sandbox reads it before whatever a client says from now on, and answers only if it cannot: that is read
+        # before the next answer. The process is not woken, which would take the processor from the test.
+        self._say({"do": "push", "name": name, "is_quiet": True}, self._notes)
 
-    def pop(self) -> FrameReport:
-        """Undo all that was written since the matching ``push``."""
-        return _report(self._ask({"do": "pop"}))
+    def pop(self, *, waits: bool = True) -> FrameReport:
+        """Undo all that was written since the matching ``push``.
+
+        Args:
+            waits: Whether to wait until it is certain what has to be reported. If not, that is done only where the
+                sandbox, when it last answered a client, knew of something.
+        """
+        if waits or not self._is_clean.is_raised:
+            return _report(self._ask({"do": "pop"}))
+        self._say({"do": "pop", "is_quiet": True}, self._control)
+        return FrameReport(wrote=None)
 
     @property
     def wrote(self) -> bool:
@@ -212,6 +230,7 @@ class Sandbox:
         self._answers.close()
         self._control.close()
         self._notes.close()
+        self._is_clean.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -223,7 +242,7 @@ class Sandbox:
         with self._lock:
             number = self._say(command, self._control)
             while (answer := self._read()).pop("number", number) != number:
-                pass  # of a command before this one, which nobody waits for
+                pass  # of a command before this one that has raised an error where it was read
             return answer
 
     def _say(self, command: Said, sock: socket.socket) -> int:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
@@ -24,6 +25,7 @@ from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
+from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.session import Broken
 from pytest_chatdify_db.sandbox.spool import Spool
 
@@ -83,6 +85,7 @@ class Host:
         listener: Where clients connect; bound, and listening from now on.
         control: The connection to the test run.
         notes: What the test run says without waking anybody: it is read before whatever is said afterwards.
+        is_clean: Tells the test run that the end of a frame would have nothing to report.
         server: The server and database behind the sandbox.
         identity: Who may connect.
     """
@@ -92,6 +95,7 @@ class Host:
         listener: socket.socket,
         control: socket.socket,
         notes: socket.socket,
+        is_clean: Flag,
         server: Address,
         identity: Identity,
     ) -> None:
@@ -108,8 +112,9 @@ class Host:
         notes.setblocking(False)
         self._notes_wait = select.poll()
         self._notes_wait.register(notes, select.POLLIN)
+        self._is_clean = is_clean
         self._commands, self._noted_commands = Unpacker(), Unpacker()
-        self._awaited: Said | None = None  # a command that the test run waits to be answered
+        self._said: list[Said] = []  # and not obeyed yet
         self._is_running = True
         self._asked_at = 0.0
         self._cancelled: Client | None = None  # since then
@@ -145,8 +150,10 @@ class Host:
                     self._read(peer)
                 if mask & selectors.EVENT_WRITE:
                     self._write(peer)
-            self._obey_awaited()
+            if self._said:
+                self._obey_said(all_clients_are_read=True)
             self._core.run()
+            self._is_clean.set(self._core.is_clean)
             self._cancel_overdue()
             self._write_all()
 
@@ -166,7 +173,9 @@ class Host:
             self._watch(peer)
 
     def _client_said(self, client: Client, data: bytes) -> None:
-        self._read_notes()  # a ``push`` that was said before this
+        if self._read_notes():  # a ``push`` that was said before this
+            self._read(self._control)  # and the ``pop`` before that
+            self._obey_said()
         self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
@@ -438,34 +447,34 @@ class Host:
         self._is_running = False
 
     def _control_received(self, data: bytes) -> None:
-        """Obey what the test run says, in its order with what clients say.
-
-        A ``pop`` is waited for, so all that clients said before it has arrived with it, and is to be read first.
-        """
+        self._said += self._commands.take(data)
         self._read_notes()
-        for command in self._commands.take(data):
-            if command["do"] in _AWAITED:
-                self._awaited = command
-            else:
-                self._obey(command)
+        self._obey_said()
 
-    def _read_notes(self) -> None:
-        if self._notes_wait.poll(0):  # cheaper than a read that finds nothing, as nearly always
-            self._read(self._notes)
+    def _read_notes(self) -> bool:
+        """Read what the test run has said without waking anybody; return whether there was something."""
+        if not self._notes_wait.poll(0):  # cheaper than a read that finds nothing, as nearly always
+            return False
+        self._read(self._notes)
+        return True
 
     def _noted(self, data: bytes) -> None:
-        """Obey what the test run does not wait for: it comes before whatever clients are read to say from now on."""
-        for command in self._noted_commands.take(data):
-            self._obey(command)
+        self._said += self._noted_commands.take(data)
 
-    def _obey_awaited(self) -> None:
-        if self._awaited is not None:
-            command, self._awaited = self._awaited, None
-            self._obey(command)
+    def _obey_said(self, *, all_clients_are_read: bool = False) -> None:
+        """Obey what the test run has said, in its order, which is that of the numbers.
+
+        What clients said before the end of a test has arrived with it, and is read first; unless the next test has
+        begun meanwhile, as then it is the next test's.
+        """
+        self._said.sort(key=itemgetter("number"))
+        obeys_all = all_clients_are_read or (bool(self._said) and self._said[-1]["do"] == "push")
+        while self._said and (obeys_all or self._said[0]["do"] not in _AWAITED):
+            self._obey(self._said.pop(0))
 
     def _obey(self, command: Said) -> None:
         core, name = self._core, command["do"]
-        answer = partial(self._answer, number=command["number"])
+        answer = partial(self._answer, number=command["number"], is_quiet=command.get("is_quiet", False))
         if (answered := self._answer_at_once(command)) is not None:
             answer(answered)
             return
@@ -531,9 +540,11 @@ class Host:
             self._core.interrupt(client)
         return {}
 
-    def _answer(self, result: Any, number: int) -> None:
+    def _answer(self, result: Any, number: int, *, is_quiet: bool) -> None:
         if isinstance(result, Broken):
             result = {"error": str(result)}
+        if is_quiet and "error" not in result:
+            return
         self._control.out += packed({**result, "number": number})
         self._write(self._control)  # the test goes on while its frame is rolled back
 

@@ -68,6 +68,11 @@ class Leftovers:
             name = left.removeprefix(_TABLE) if left != LOCK else ""
             self._suspects.append(_Suspect(client.number, name, statement.text, depth))
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there may be some."""
+        return bool(self._suspects)
+
     def has_tables(self, depth: int) -> bool:
         """Return whether there may be temporary tables from above *depth*."""
         return any(each.name and each.depth > depth for each in self._suspects)

@@ -474,6 +474,17 @@ class SharedSession:
         client = self.clients.get(number)
         return client.label if client is not None else f"connection {number} (closed since)"
 
+    @property
+    def has_something_to_report(self) -> bool:
+        """Whether the end of a frame would have something to report, or would look for it."""
+        return bool(
+            self._saw_definition
+            or self.took_advisory_lock
+            or self.leftovers.has_any
+            or self.dirty_reads.found
+            or any(client.transaction is not None or client.channels for client in self.clients.values())
+        )
+
     # -- Prepared statements and cursors
 
     def has(self, prepared: Prepared) -> bool:

@@ -23,7 +23,7 @@ class Rows:
         """Open a frame."""
         self.frames.append([])
 
-    def pop(self) -> list[str]:
+    def pop(self, *, waits: bool = True) -> list[str]:
         """Undo the innermost frame."""
         return self.frames.pop()
 

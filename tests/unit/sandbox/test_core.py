@@ -137,6 +137,67 @@ def test_a_frame_is_undone_and_reported(table: Table, server: ScriptedServer) ->
     assert table.talk(other, "Q rollback") == ["C ROLLBACK", "Z I"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Q begin",
+        "Q listen news",
+        "Q create table x (id int)",
+        "Q create temp table x (id int)",
+        "Q select pg_advisory_lock(1)",
+    ],
+)
+def test_what_keeps_a_frame_from_being_clean(table: Table, said: str) -> None:
+    """As long as its end may have something to report it is not clean; then it is again."""
+    client = table.join()
+    table.talk(client, "Q insert into t values (1)")
+    assert table.core.is_clean
+
+    table.talk(client, said)
+    assert not table.core.is_clean
+    table.core.closed(client)
+    table.ask(table.core.pop())
+    assert table.core.is_clean
+
+
+def test_a_dirty_read_keeps_a_frame_from_being_clean(table: Table) -> None:
+    """It is to be reported, though nobody is in a transaction any more."""
+    writer, reader = table.join(), table.join()
+    table.talk(writer, "Q begin; insert into t values (1)")
+    table.talk(reader, "Q select * from t")
+    table.talk(writer, "Q commit")
+    assert not table.core.is_clean
+
+    assert table.ask(table.core.pop())["dirty_reads"]
+    assert table.core.is_clean
+
+
+def test_a_frame_is_not_clean_while_a_statement_runs(table: Table) -> None:
+    """It is when the server has answered; not so when the session is lost."""
+    client = table.join()
+    table.talk(client, "Q select 1")
+    table.core.received(client, wire.query("select 2"))
+    assert not table.core.is_clean
+    table.core.run()
+    assert not table.core.is_clean
+    table.settle()
+    assert table.core.is_clean
+
+    table.core.break_down("gone")
+    assert not table.core.is_clean
+
+
+def test_a_frame_is_not_clean_beside_an_own_session(table: Table) -> None:
+    """What its client does in its own session the core does not know."""
+    client = table.join()
+    table.ask(table.core.enter_direct())
+    table.talk(client, "Q select 1")
+    assert not table.core.is_clean
+
+    table.ask(table.core.leave_direct("the test"))
+    assert table.core.is_clean
+
+
 def test_tables_and_locks_that_are_left(table: Table, server: ScriptedServer) -> None:
     """Only what the server still has is reported; the locks are released."""
     client = table.join()
