@@ -5,14 +5,19 @@ The rule: errors that a session of the client's own would give, and those that o
 
 from __future__ import annotations
 
+import re
+import struct
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import names, refusals, temporary
-from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.lexer import tokens
 from pytest_chatdify_db.sandbox.session import SharedSession
 from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
+from pytest_chatdify_db.sandbox.texts import shown
 
+_PARAMETER: Final = re.compile(r"\$[0-9]+")
 _NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
 _WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
 
@@ -61,6 +66,35 @@ def foreign_table(session: SharedSession, client: Client, statement: Statement) 
                 makes = (made := temporary.made(statement)) is not None and made.name == name
                 return refusals.foreign_table(name, other.label, makes=makes)
     return None
+
+
+def miscounted(name: bytes, prepared: Prepared, rest: bytes) -> bytes | None:
+    """Return the error that a Bind does not fit its statement: in a failed transaction the server is not asked.
+
+    Args:
+        name: The client's name of the statement.
+        prepared: The statement.
+        rest: What follows the names in the body of Bind.
+
+    Raises:
+        ProtocolViolation: It is cut short.
+    """
+    try:
+        formats = wire.int16(rest)
+        values = wire.int16(rest, 2 + 2 * formats)
+    except struct.error as error:
+        raise wire.ProtocolViolation("invalid message format") from error
+    if formats > 1 and formats != values:
+        return wire.error("08P01", f"bind message has {formats} parameter formats but {values} parameters")
+    text, types = wire.cstring(prepared.rest)
+    words = (token.text for token in tokens(text.decode("latin-1")))
+    wanted = max(wire.int16(prepared.rest, types), *(int(word[1:]) for word in words if _PARAMETER.fullmatch(word)), 0)
+    if values == wanted:
+        return refusals.IN_FAILED if wanted else None
+    return wire.error(
+        "08P01",
+        f'bind message supplies {values} parameters, but prepared statement "{shown(name)}" requires {wanted}',
+    )
 
 
 def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:

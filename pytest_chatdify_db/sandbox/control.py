@@ -6,6 +6,7 @@ The rule: tags, notices and errors are the server's own for the same statement o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +22,8 @@ from pytest_chatdify_db.sandbox.transactions import Level, Transaction
 #: Levels that the shared transaction has (READ UNCOMMITTED is READ COMMITTED, section 13.2). A read-only transaction
 #: may have a stricter one for as long as nobody else writes: until then it sees what it should.
 _AVAILABLE: Final = frozenset({"read committed", "read uncommitted"})
+
+_SNAPSHOT: Final = re.compile(r"[0-9A-F-]*")
 
 Answer = Callable[[SharedSession, Client, Statement], Work]
 
@@ -175,7 +178,21 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
 
 def _set_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
+    if (snapshot := statement.modes.snapshot) is not None:
+        return session.fail(client, _no_snapshot(session.begin(client), snapshot))
     return _set_modes(session, client, statement)
+
+
+def _no_snapshot(transaction: Transaction, snapshot: str) -> bytes:
+    """Return why *transaction* cannot have the snapshot of that name (``snapmgr.c``)."""
+    if transaction.has_snapshot or len(transaction.levels) > 1:
+        return wire.error("25001", "SET TRANSACTION SNAPSHOT must be called before any query")
+    if transaction.isolation in {"", *_AVAILABLE}:
+        text = "a snapshot-importing transaction must have isolation level SERIALIZABLE or REPEATABLE READ"
+        return wire.error("0A000", text)
+    if _SNAPSHOT.fullmatch(snapshot) is None:
+        return wire.error("22023", f'invalid snapshot identifier: "{text_of(snapshot)}"')
+    return refusals.NO_SNAPSHOT
 
 
 def _set_modes(session: SharedSession, client: Client, statement: Statement) -> bool:

@@ -30,8 +30,10 @@ from pytest_chatdify_db.sandbox.relay import Parsing, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS
 from pytest_chatdify_db.sandbox.sql import TRANSACTIONAL, Kind, Statement
+from pytest_chatdify_db.sandbox.texts import shown
 
 _NO_PORTAL: Final = wire.error("34000", 'portal "" does not exist')
+_SEVERAL: Final = wire.error("42601", "cannot insert multiple commands into a prepared statement")
 _NO_UNNAMED: Final = wire.error("26000", "unnamed prepared statement does not exist")
 
 #: Functions whose arguments the sandbox must know.
@@ -118,6 +120,11 @@ class _Pipeline:
         elif body[:1] == b"S":
             objection = self._describe_or_close_statement(kind, body)
         elif body[:1] == b"P":
+            if kind == DESCRIBE and self._is_without_rows_in_failed(body):
+                if not (yield from self.flush()):
+                    return False
+                client.send(wire.NO_DATA)
+                return True
             objection = self._describe_or_close_portal(kind, body)
         else:
             self.segment.data += message.encoded  # the server will say that there is no such thing
@@ -187,7 +194,9 @@ class _Pipeline:
         if prepared.statement is not None or not prepared.is_empty:
             if (objection := self._failed(prepared.statement)) is not None:
                 text, _ = wire.cstring(prepared.rest)
-                return (yield from session.syntax_error(client, text)) or objection
+                if (error := (yield from session.syntax_error(client, text))) is not None:
+                    return error
+                return _SEVERAL if prepared.statement is None else objection
         if prepared.statement is not None and session.has_temporary:
             if (error := admission.foreign_table(session, client, prepared.statement)) is not None:
                 return error
@@ -208,10 +217,9 @@ class _Pipeline:
         prepared = client.statements.get(name)
         if prepared is None and not name:
             return _NO_UNNAMED
-        if prepared is not None and (objection := self._failed(prepared.statement)) is not None:
-            return objection
-        if portal in client.cursors and client.transaction is not None and client.transaction.failed:
-            return wire.error("42P03", f'cursor "{portal.decode("utf-8", "replace")}" already exists')
+        if client.transaction is not None and client.transaction.failed:
+            if (objection := self._bind_in_failed(portal, name, prepared, body[after:])) is not None:
+                return objection
         statement_name = self._server_name(name)
         if (portal or lives_on) and portal not in client.cursors:
             cursors.opened(client, portal, is_private=not portal)
@@ -225,6 +233,16 @@ class _Pipeline:
         self.segment.bound.append(portal)
         self.segment.data += bind
         return None
+
+    def _bind_in_failed(self, portal: bytes, name: bytes, prepared: Prepared | None, rest: bytes) -> bytes | None:
+        """Return the error of a Bind in a failed transaction, as ``exec_bind_message`` looks for it."""
+        if prepared is None:
+            return wire.error("26000", f'prepared statement "{shown(name)}" does not exist')
+        if (miscounted := admission.miscounted(name, prepared, rest)) is not None:
+            return miscounted
+        if (objection := self._failed(prepared.statement)) is not None:
+            return objection
+        return wire.error("42P03", f'cursor "{shown(portal)}" already exists') if portal in self.client.cursors else None
 
     def _describe_or_close_statement(self, kind: int, body: bytes) -> bytes | None:
         client = self.client
@@ -272,8 +290,8 @@ class _Pipeline:
         if (undone := self._undone(name)) is not None:
             return (yield from self.object(undone))
         if portal is not None and portal.has_run:
-            text = f'portal "{name.decode("utf-8", "replace")}" cannot be run'
-            return (yield from self.object(wire.error("55000", text)))
+            text = f'portal "{shown(name)}" cannot be run'
+            return (yield from self.object(self._failed(portal.statement) or wire.error("55000", text)))
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, name) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
@@ -281,7 +299,7 @@ class _Pipeline:
             return True
         client.runs(statement.text[:2_000])
         if statement.kind in SPLITS:
-            return (yield from self.flush()) and (yield from self._execute_split(portal, statement, execute))
+            return (yield from self.flush()) and (yield from self._execute_split(name, portal, statement, execute))
         is_sole = session.is_first(client) and not self.segment.executed
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return (yield from self.object(objection))
@@ -290,14 +308,10 @@ class _Pipeline:
         self.segment.data += execute
         return True
 
-    def _execute_split(self, portal: Portal, statement: Statement, execute: bytes) -> Work:
+    def _execute_split(self, name: bytes, portal: Portal, statement: Statement, execute: bytes) -> Work:
         portal.has_run = True
         if statement.kind is not Kind.COPY_IN:
-            is_sole = self.session.is_first(self.client)
-            done = yield from control.answer(self.session, self.client, statement, is_sole=is_sole)
-            if done and statement.kind not in TRANSACTIONAL:
-                self.session.begin(self.client).executes = True
-            return done
+            return (yield from self._control(name, statement))
         # An unnamed statement and portal do not outlive the queries in between; others are there when they come again.
         parse = portal.prepared.parse if portal.prepared is not None and not portal.prepared.name else b""
         bound, _ = wire.cstring(portal.bind, 5)
@@ -307,6 +321,21 @@ class _Pipeline:
                 self.session, self.client, Copying(parse + close + portal.bind + execute, statement)
             )
         )
+
+    def _control(self, name: bytes, statement: Statement) -> Work:
+        client, session = self.client, self.session
+        portal, cursor = client.portals[name], client.cursors.get(name)
+        closes_others = statement.kind is Kind.CLOSE_ALL
+        if closes_others:
+            client.cursors.pop(name, None)
+        done = yield from control.answer(session, client, statement, is_sole=session.is_first(client))
+        if closes_others:
+            client.portals[name] = portal
+            if cursor is not None:
+                client.cursors[name] = cursor
+        if done and statement.kind not in TRANSACTIONAL:
+            session.begin(client).executes = True
+        return done
 
     # -- Statements on the server
 
@@ -325,6 +354,13 @@ class _Pipeline:
         """Return the error that the description of rows is in a failed transaction; that of no rows is given."""
         statement = prepared.statement
         return self._failed(statement) if statement is not None and statement.returns_rows else None
+
+    def _is_without_rows_in_failed(self, body: bytes) -> bool:
+        """Return whether Describe is of a portal that outlives the failure of its transaction, but on the server."""
+        prepared = portal.prepared if (portal := self.client.portals.get(wire.cstring(body, 1)[0])) else None
+        transaction = self.client.transaction
+        has_failed = transaction is not None and transaction.failed
+        return has_failed and prepared is not None and self._has_rows_in_failed(prepared) is None
 
     def _server_name(self, name: bytes) -> bytes:
         """Return the server's name of the client's statement, which is there before it is used."""

@@ -122,6 +122,13 @@ def unstable(other: str) -> bytes:
     )
 
 
+NO_SNAPSHOT: Final = wire.error(
+    "0A000",
+    "a snapshot of another transaction is not available in this test",
+    detail="All connections of a test share one transaction, which has a snapshot of its own.",
+    hint=OWN_DATABASE,
+)
+
 PREPARE_TRANSACTION: Final = wire.error(
     "0A000",
     "PREPARE TRANSACTION is not available in this test",

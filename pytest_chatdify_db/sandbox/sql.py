@@ -106,11 +106,12 @@ EXITS: Final = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PRE
 
 @dataclass(frozen=True)
 class Modes:
-    """The transaction modes of BEGIN, SET TRANSACTION and their kin; None where a mode is not given."""
+    """The transaction modes of BEGIN, SET TRANSACTION and their kin, and its snapshot; None where one is not given."""
 
     isolation: str | None = None
     read_only: bool | None = None
     deferrable: bool | None = None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ _MODE = rf"(?:{_LEVEL}|read (?:only|write)|(?:not )?deferrable)"
 _MODES = rf"{_MODE}(?: ?,? {_MODE})*"
 _BEGIN = re.compile(rf"(?:begin(?: work| transaction)?|start transaction)(?: {_MODES})?")
 _SET_MODES = re.compile(rf"set(?: (?:local|session))? transaction {_MODES}")
+_SET_SNAPSHOT = re.compile(r"set(?: session)? transaction snapshot")
 _SET_CHARACTERISTICS = re.compile(rf"set session characteristics as transaction {_MODES}")
 _END = re.compile(r"(?:commit|end|rollback|abort)(?: work| transaction)?(?: and(?: no)? chain)?")
 _ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?:(?!to\b)[a-z_]\w*|"[^"]+")')
@@ -362,6 +364,8 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
         doubt = _is_doubtful(_SET_CHARACTERISTICS, parts)
         return Statement(Kind.SESSION_CHARACTERISTICS, text, "SET", modes=_modes(words), is_doubtful=doubt)
     if words[1:2] == ["transaction"] or (words[1:2] in (["local"], ["session"]) and words[2:3] == ["transaction"]):
+        if _SET_SNAPSHOT.fullmatch(" ".join(words[:-1])) and parts[-1].text.endswith("'"):
+            return Statement(Kind.SET_TRANSACTION, text, "SET", modes=Modes(snapshot=parts[-1].literal))
         if "snapshot" in words:
             return Statement(Kind.WRITE, text)
         doubt = _is_doubtful(_SET_MODES, parts)
