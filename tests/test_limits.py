@@ -62,7 +62,12 @@ SHOWN_BY: Final = {
     "Descriptors of large objects": (
         f"{_SANDBOX}/test_limits.py::test_a_large_object_stays_open_when_its_transaction_ends",
     ),
-    "Limits of time": (f"{_SANDBOX}/test_limits.py::test_a_client_may_be_idle_for_longer_than_its_limit",),
+    "Limits of time": (
+        f"{_SANDBOX}/test_limits.py::test_a_client_may_be_idle_for_longer_than_its_limit",
+        f"{_SANDBOX}/test_limits.py::test_a_function_does_not_find_a_limit_that_ends_a_session",
+    ),
+    "No snapshot is handed on": (f"{_SANDBOX}/test_limits.py::test_a_snapshot_is_not_handed_on",),
+    "Wrong data of a `COPY": (f"{_SANDBOX}/test_limits.py::test_wrong_data_of_a_copy_is_reported_at_its_end",),
     "`pg_advisory_unlock_all()`": (f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",),
     "A rollback of one client closes cursors": (
         f"{_SANDBOX}/test_clients.py::test_a_rollback_that_closes_another_clients_cursor_is_told_by_name",

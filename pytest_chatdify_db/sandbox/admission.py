@@ -19,7 +19,12 @@ from pytest_chatdify_db.sandbox.texts import shown
 
 _PARAMETER: Final = re.compile(r"\$[0-9]+")
 _NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
-_WARN_OUTSIDE: Final = {Kind.SET_LOCAL: "SET LOCAL", Kind.SET_CONSTRAINTS: "SET CONSTRAINTS"}
+_WARN_OUTSIDE: Final = {
+    Kind.SET_LOCAL: "SET LOCAL",
+    Kind.SET_LOCAL_LIMIT: "SET LOCAL",
+    Kind.SET_CONSTRAINTS: "SET CONSTRAINTS",
+    Kind.SET_TRANSACTION: "SET TRANSACTION",
+}
 
 
 def objection(
@@ -102,4 +107,4 @@ def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:
     command = _WARN_OUTSIDE.get(statement.kind)
     if command is None or not is_sole or client.in_transaction:
         return b""
-    return wire.notice("25P01", f"{command} can only be used in transaction blocks")
+    return client.warning("25P01", f"{command} can only be used in transaction blocks")

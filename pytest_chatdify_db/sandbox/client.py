@@ -358,6 +358,11 @@ class Client:
         """Queue bytes for the client."""
         self.out += data
 
+    def warning(self, sqlstate: str, text: str) -> bytes:
+        """Return a warning as the server gives it, empty if the client wants to hear of errors only."""
+        is_heard = self.parameters.effective.get("client_min_messages") != "error"
+        return wire.notice(sqlstate, text) if is_heard else b""
+
     def ready(self) -> None:
         """Tell the client that it may go on."""
         if self.notifications and not self.in_transaction:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, refusals
+from pytest_chatdify_db.sandbox import admission, parameters, refusals
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
@@ -42,8 +42,8 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     is_alone = is_sole and not client.in_transaction
     if statement.kind is Kind.DISCARD_ALL and not is_alone:
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
-    if statement.kind is Kind.SET_TRANSACTION and is_alone and not statement.name:
-        client.send(wire.notice("25P01", "SET TRANSACTION can only be used in transaction blocks"))
+    if statement.kind is not Kind.SET_TRANSACTION or not statement.name:
+        client.send(admission.warning(client, statement, is_sole=is_sole))
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
 
@@ -59,7 +59,7 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
     yield from ()
     effective = client.parameters.effective
     if client.in_transaction:
-        client.send(wire.notice("25001", "there is already a transaction in progress"))
+        client.send(client.warning("25001", "there is already a transaction in progress"))
         return _set_modes(session, client, statement)
     level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
     transaction = session.begin(client)  # what has run since the last Sync becomes a part of it
@@ -76,7 +76,7 @@ def _commit(session: SharedSession, client: Client, statement: Statement) -> Wor
     if transaction is None or transaction.implicit:
         if statement.chain:
             return session.fail(client, refusals.needs_transaction("COMMIT AND CHAIN"))
-        client.send(wire.notice("25P01", "there is no transaction in progress"))
+        client.send(client.warning("25P01", "there is no transaction in progress"))
         return (yield from session.commit(client)) and _done(client, "COMMIT")
     if transaction.failed:
         session.roll_back(client)
@@ -94,7 +94,7 @@ def _rollback(session: SharedSession, client: Client, statement: Statement) -> W
     if transaction is None or transaction.implicit:
         if statement.chain:
             return session.fail(client, refusals.needs_transaction("ROLLBACK AND CHAIN"))
-        client.send(wire.notice("25P01", "there is no transaction in progress"))
+        client.send(client.warning("25P01", "there is no transaction in progress"))
         session.roll_back(client)
         return _done(client, "ROLLBACK")
     session.roll_back(client)
@@ -243,6 +243,24 @@ def _session_characteristics(session: SharedSession, client: Client, statement: 
     return _done(client, "SET")
 
 
+# -- Limits of time that end a session
+
+
+def _set_limit(session: SharedSession, client: Client, statement: Statement) -> Work:
+    """Have the server judge and read the limit, and lift it before it is idle: a short one would end the session."""
+    session.begin(client)
+    name = statement.name
+    acts = f"{statement.text}\n;{parameters.read_back([name])};{parameters.lift([name])}"
+    reply = yield from session.attempt(acts, is_statement=True)
+    if reply.error is not None:
+        return session.fail(client, reply.error)
+    if statement.kind is Kind.RESET_LIMIT:
+        client.parameters.forget(name)
+    else:
+        client.parameters.learn(Change(name, statement.kind is Kind.SET_LOCAL_LIMIT), reply.rows[0][0])
+    return _done(client, statement.tag)
+
+
 # -- All that a client has in its session
 
 
@@ -294,6 +312,9 @@ _ANSWERS: Final[dict[Kind, Answer]] = {
     Kind.ROLLBACK_TO: _rollback_to,
     Kind.SET_TRANSACTION: _set_transaction,
     Kind.SESSION_CHARACTERISTICS: _session_characteristics,
+    Kind.SET_LIMIT: _set_limit,
+    Kind.SET_LOCAL_LIMIT: _set_limit,
+    Kind.RESET_LIMIT: _set_limit,
     Kind.RESET_ALL: _reset_all,
     Kind.CLOSE_ALL: _close_all,
     Kind.DEALLOCATE_ALL: _deallocate_all,

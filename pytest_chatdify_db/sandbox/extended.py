@@ -6,7 +6,7 @@ own that the client never hears of. A segment ends before a statement that the s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -102,10 +102,7 @@ class _Pipeline:
         kind, body = message
         if (client := self.client).has_local or kind == PARSE:
             if (answered := empty.answer(client, message)) is not None:
-                if not (yield from self.flush()):
-                    return False
-                client.send(answered())
-                return True
+                return (yield from self._answer(answered))
         if kind == EXECUTE:
             return (yield from self._execute(message))
         if kind == PARSE:
@@ -121,10 +118,7 @@ class _Pipeline:
             objection = self._describe_or_close_statement(kind, body)
         elif body[:1] == b"P":
             if kind == DESCRIBE and self._is_without_rows_in_failed(body):
-                if not (yield from self.flush()):
-                    return False
-                client.send(wire.NO_DATA)
-                return True
+                return (yield from self._answer(lambda: wire.NO_DATA))
             objection = self._describe_or_close_portal(kind, body)
         else:
             self.segment.data += message.encoded  # the server will say that there is no such thing
@@ -132,6 +126,13 @@ class _Pipeline:
         if objection is None:
             return True
         return (yield from self.object(objection))
+
+    def _answer(self, answer: Callable[[], bytes]) -> Work:
+        """Answer in the place of the server, once what came before has been answered."""
+        if not (yield from self.flush()):
+            return False
+        self.client.send(answer())
+        return True
 
     def object(self, objection: bytes) -> Work:
         """Fail, once what came before has been answered."""
@@ -242,7 +243,9 @@ class _Pipeline:
             return miscounted
         if (objection := self._failed(prepared.statement)) is not None:
             return objection
-        return wire.error("42P03", f'cursor "{shown(portal)}" already exists') if portal in self.client.cursors else None
+        if portal in self.client.cursors:
+            return wire.error("42P03", f'cursor "{shown(portal)}" already exists')
+        return None
 
     def _describe_or_close_statement(self, kind: int, body: bytes) -> bytes | None:
         client = self.client

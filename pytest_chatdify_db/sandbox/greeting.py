@@ -47,10 +47,9 @@ def _ask(session: SharedSession, client: Client, wanted: Settings) -> Generator[
     exchange = Exchange()
     guard = session.history.guard()
     controls = [exchange.ask(wire.query(session.history.take_sql() or ";"), Reply())]
-    exchange.ask(wire.query(parameters.switch(session.history.settings, wanted) or ";"), reply)
-    limits = parameters.limits(wanted)
-    if limits:
-        exchange.ask(wire.query(parameters.lift(limits)), Reply())
+    limits = parameters.LIMITS.intersection(wanted)
+    acts = parameters.switch(session.history.settings, wanted) + (";" + parameters.lift(limits) if limits else "")
+    exchange.ask(wire.query(acts or ";"), reply)  # in one query: a limit may end a session that is idle
     yield exchange
     session.must_succeed(controls)
     if reply.error is not None:

@@ -13,24 +13,22 @@ from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
 from pytest_chatdify_db.sandbox.lexer import Token, arguments
-from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
+from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, SESSION_LIMITS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).
 _IDENTITY: Final = ("session_authorization", "role")
 
-#: Limits of time. The shared session waits all the time and serves others: they hold only while their client is served.
-LIMITS: Final = frozenset(
-    {
-        "statement_timeout",
-        "lock_timeout",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "transaction_timeout",
-    }
-)
+#: Limits of time that end a statement. The shared session serves others too: they hold while their client is served.
+_STATEMENT_LIMITS: Final = frozenset({"statement_timeout", "lock_timeout"})
 
-#: Those that would end the shared session itself, which the server's configuration may set too: lifted for good.
+#: All of them: those that end a session are on the shared one only for a statement that may ask for them.
+LIMITS: Final = _STATEMENT_LIMITS | SESSION_LIMITS
+
+#: What may ask for them, or set them by a function.
+_ASKS: Final = re.compile(r"timeout|\bpg_settings\b|\bshow\s+all\b", re.IGNORECASE)
+
+#: Those that the server's configuration sets: lifted for good.
 LIFT_IDLE: Final = (
     "SELECT pg_catalog.set_config(name,'0',false) FROM pg_catalog.pg_settings WHERE setting <> '0' AND name IN"
     " ('idle_in_transaction_session_timeout','idle_session_timeout','transaction_timeout')"
@@ -71,13 +69,15 @@ class InForce:
 
     Args:
         settings: All parameters, by name.
+        served: Those that hold while the client is served: all but the limits that end a session.
         lasting: Those that may hold while others are served: all but the limits of time.
-        limits: The names of the others.
+        limits: The names of those that do not.
         identity: The roles it has taken, empty if it is who it came as.
         is_read_only: Whether transactions are read-only unless they say otherwise.
     """
 
     settings: Settings
+    served: Settings
     lasting: Settings
     limits: frozenset[str]
     identity: tuple[str, ...]
@@ -90,11 +90,28 @@ class InForce:
         has_identity = any(name in settings for name in _IDENTITY)
         return cls(
             settings,
-            {name: value for name, value in settings.items() if name not in limits} if limits else settings,
+            _without(settings, limits & SESSION_LIMITS),
+            _without(settings, limits),
             limits,
             tuple(settings.get(name, "") for name in _IDENTITY) if has_identity else (),
             settings.get("default_transaction_read_only", "off").lower() in _TRUE,
         )
+
+    def while_it_runs(self, statements: Iterable[Statement]) -> tuple[Settings, frozenset[str]]:
+        """Return the parameters that hold while *statements* run, and which of them are limits to lift behind them."""
+        if any(map(_may_ask, statements)):
+            return self.settings, self.limits
+        return self.served, self.limits - SESSION_LIMITS
+
+
+def _without(settings: Settings, names: frozenset[str]) -> Settings:
+    if not names.intersection(settings):
+        return settings
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _may_ask(statement: Statement) -> bool:
+    return statement.kind is Kind.EXECUTE or _ASKS.search(statement.text) is not None
 
 
 _NOTHING_IN_FORCE: Final = InForce.of(NO_SETTINGS)
@@ -179,15 +196,11 @@ class Parameters:
         if change.is_local:
             self._change(self.session, {**self.local, change.name: value})
         else:
-            self._change({**self.session, change.name: value}, _without(change.name, self.local))
+            self._change({**self.session, change.name: value}, _without(self.local, frozenset({change.name})))
 
     def forget(self, name: str) -> None:
         """Note RESET of one parameter."""
-        self._change(_without(name, self.session), _without(name, self.local))
-
-
-def _without(name: str, settings: Settings) -> Settings:
-    return {key: value for key, value in settings.items() if key != name} if name in settings else settings
+        self._change(_without(self.session, frozenset({name})), _without(self.local, frozenset({name})))
 
 
 def startup_settings(parameters: dict[str, str]) -> dict[str, str]:
@@ -260,11 +273,6 @@ def may_fail(current: Settings, wanted: Settings) -> bool:
     return any(current.get(name) != value for name, value in wanted.items() if name not in _NEVER_REFUSED) or any(
         name not in wanted for name in current if name not in _NEVER_REFUSED
     )
-
-
-def limits(names: Iterable[str], changes: Iterable[Change] = ()) -> frozenset[str]:
-    """Return those limits of time that hold while a client is served that has set *names*."""
-    return LIMITS.intersection(names) | LIMITS.intersection(change.name for change in changes)
 
 
 def lift(names: Iterable[str]) -> str:

@@ -124,15 +124,19 @@ class SharedSession:
             return self.fail(client, error)
         guard = self.protect(client)
         exchange = Exchange()
-        controls = self._begin_exchange(exchange, client, read_only=transaction.read_only)
+        in_force = client.parameters.in_force
+        wanted, limits = in_force.served, in_force.limits
+        if limits:
+            wanted, limits = in_force.while_it_runs(statements)
+        controls = self._begin_exchange(exchange, wanted, read_only=transaction.read_only)
         exchange.ask(request, reply)
         at = len(exchange.replies)
         if transaction.read_only:
             exchange.ask(wire.query(READ_ONLY_END), Reply())
-        values = exchange.ask(wire.query(parameters.read_back(c.name for c in changes)), Reply()) if changes else None
-        limits = client.parameters.in_force.limits
+        values = None
         if changes:
-            limits = parameters.limits(limits, changes)
+            values = exchange.ask(wire.query(parameters.read_back(change.name for change in changes)), Reply())
+            limits = limits.union(change.name for change in changes if change.name in parameters.LIMITS)
         if limits:
             exchange.ask(wire.query(parameters.lift(limits)), Reply())
         yield exchange
@@ -146,9 +150,7 @@ class SharedSession:
             self._note(client, statements)
         if told:
             transaction.signals += told
-        self._learn(client, statements, changes, values)
-        if limits:
-            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in limits}
+        self._learn(client, statements, changes, values, limits)
         if identity := client.parameters.in_force.identity:
             self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
@@ -162,19 +164,26 @@ class SharedSession:
         return refusals.mode_by_function(mode) if mode is not None else None
 
     def _learn(
-        self, client: Client, statements: Sequence[Statement], changes: Sequence[Change], values: Reply | None
+        self,
+        client: Client,
+        statements: Sequence[Statement],
+        changes: Sequence[Change],
+        values: Reply | None,
+        lifted: frozenset[str],
     ) -> None:
-        """Note the parameters that a request has changed."""
+        """Note the parameters that a request has changed, and the limits that were lifted behind it."""
         if values is not None and values.rows:
             is_utf8 = self.backend.parameters.get("client_encoding") == "UTF8"
             for change, value in zip(changes, values.rows[0], strict=True):
                 client.parameters.learn(change, text_of(value) if value and is_utf8 else value)
-            self.history.settings = client.parameters.effective
+            self.history.settings = client.parameters.in_force.served
         for statement in statements:
             if statement.kind is Kind.RESET:
                 client.parameters.forget(statement.name)
-                wanted = client.parameters.effective
+                wanted = client.parameters.in_force.served
                 self.history.settings = {name: wanted[name] for name in wanted if name != statement.name}
+        if lifted:
+            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in lifted}
 
     def syntax_error(self, client: Client, text: bytes) -> Generator[Exchange, None, bytes | None]:
         """Return the server's complaint if *text* cannot be parsed, as it does before anything of it is executed."""
@@ -183,7 +192,7 @@ class SharedSession:
         yield from self._adopt(client)
         exchange = Exchange()
         guard = self.history.guard()
-        controls = self._begin_exchange(exchange, client, read_only=False)
+        controls = self._begin_exchange(exchange, client.parameters.in_force.served, read_only=False)
         exchange.ask(_FAIL, Reply())
         # In a failed transaction the server parses and does no more.
         reply = exchange.ask(wire.message(b"P", b"\0" + text + b"\0\0\0") + wire.SYNC, Reply())
@@ -200,10 +209,9 @@ class SharedSession:
         """Return the savepoint to return to should the client's next request fail."""
         return self.history.protect(self.begin(client))
 
-    def _begin_exchange(self, exchange: Exchange, client: Client, *, read_only: bool) -> list[Reply]:
+    def _begin_exchange(self, exchange: Exchange, wanted: Settings, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        wanted = client.parameters.in_force.settings
         if wanted is not self.history.settings:
             if adopt := parameters.switch(self.history.settings, wanted):
                 self.history.sql.append(adopt)

@@ -38,6 +38,9 @@ class Kind(Enum):
 
     SET = auto()
     SET_LOCAL = auto()
+    SET_LIMIT = auto()
+    SET_LOCAL_LIMIT = auto()
+    RESET_LIMIT = auto()
     RESET = auto()
     RESET_ALL = auto()
     SET_CONSTRAINTS = auto()
@@ -77,6 +80,9 @@ TRANSACTIONAL: Final = frozenset(
 CONTROL: Final = TRANSACTIONAL | {
     Kind.SET_TRANSACTION,
     Kind.SESSION_CHARACTERISTICS,
+    Kind.SET_LIMIT,
+    Kind.SET_LOCAL_LIMIT,
+    Kind.RESET_LIMIT,
     Kind.DISCARD_TEMP,
     Kind.DISCARD_ALL,
     Kind.RESET_ALL,
@@ -180,6 +186,15 @@ _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
 #: Parameters that stand for modes of the transaction, and the values of the one that has words for values.
 MODE_PARAMETERS: Final = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
+#: Limits of time by which the server ends a session, which would be that of all.
+SESSION_LIMITS: Final = frozenset(
+    {"idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"}
+)
+_LIMITING: Final = {
+    Kind.SET: Kind.SET_LIMIT,
+    Kind.SET_LOCAL: Kind.SET_LOCAL_LIMIT,
+    Kind.RESET: Kind.RESET_LIMIT,
+}
 _LEVELS: Final = frozenset({"serializable", "repeatable read", "read committed", "read uncommitted"})
 #: All that may stand in the statements that begin and end transactions. With any other word the server finds an error.
 _BEGIN_WORDS: Final = frozenset(
@@ -384,6 +399,8 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
         if modes is None:
             return Statement(Kind.WRITE, text)
         return Statement(Kind.SET_TRANSACTION, text, "SET", name=name, modes=modes, is_doubtful=True)
+    if name in SESSION_LIMITS:
+        return Statement(_LIMITING[kind], text, "SET", name=name, is_doubtful=True)
     return Statement(kind, text, "SET", name=name)
 
 
@@ -409,7 +426,10 @@ def _setting(parts: list[Token]) -> str:
 def _read_reset(text: str, parts: list[Token]) -> Statement:
     if _words(parts)[1:2] == ["all"]:
         return Statement(Kind.RESET_ALL, text, "RESET", is_doubtful=len(parts) > 2)
-    return Statement(Kind.RESET, text, "RESET", name=_setting(parts[1:]))
+    name = _setting(parts[1:])
+    if name in SESSION_LIMITS:
+        return Statement(Kind.RESET_LIMIT, text, "RESET", name=name, is_doubtful=True)
+    return Statement(Kind.RESET, text, "RESET", name=name)
 
 
 def _read_discard(text: str, parts: list[Token]) -> Statement:

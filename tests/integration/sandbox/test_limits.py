@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 
 from .differential import Conversation
 from .scripts import Step, show
@@ -215,11 +215,46 @@ def test_a_large_object_stays_open_when_its_transaction_ends(first: Connection, 
 
 
 def test_a_client_may_be_idle_for_longer_than_its_limit(first: Connection, second: Connection) -> None:
-    """Its limits of time hold while it is served, and not for others."""
-    first.query("SET idle_in_transaction_session_timeout = 1; BEGIN")
+    """Limits of time that end a session end nobody's, however short."""
+    first.query("SET idle_in_transaction_session_timeout = 1; SET transaction_timeout = 1; BEGIN")
     second.query("SELECT pg_sleep(0.05)")
+    assert value(first, "SELECT count(pg_sleep(0.05))") == "1"
 
-    assert value(first, "SHOW idle_in_transaction_session_timeout") == "1ms"
+    first.query("SET idle_in_transaction_session_timeout = '1h'; SET transaction_timeout = '2h'")
+    assert value(first, "SHOW idle_in_transaction_session_timeout") == "1h"
+    assert value(second, "SHOW idle_in_transaction_session_timeout") == "0"
+
+
+def test_a_function_does_not_find_a_limit_that_ends_a_session(first: Connection) -> None:
+    """It is there for a statement that speaks of it, and for no other."""
+    first.query(
+        "CREATE FUNCTION idle() RETURNS text LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN current_setting(''idle_session_timeout''); END'"
+    )
+    first.query("SET idle_session_timeout = '1h'")
+
+    assert first.query("SELECT current_setting('idle_session_timeout'), idle()") == [("1h", "1h")]
+    assert value(first, "SELECT idle()") == "0"
+
+
+def test_a_snapshot_is_not_handed_on(first: Connection, second: Connection) -> None:
+    """The shared transaction can neither export its own nor take another one."""
+    with pytest.raises(ServerError, match="cannot export a snapshot from a subtransaction"):
+        first.query("SELECT pg_export_snapshot()")
+
+    second.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with pytest.raises(ServerError, match="a snapshot of another transaction is not available in this test"):
+        second.query("SET TRANSACTION SNAPSHOT '00000003-0000001B-1'")
+
+
+def test_wrong_data_of_a_copy_is_reported_at_its_end(sandbox: StagedSandbox) -> None:
+    """The server gets the data when all of it is there."""
+    client = Conversation(sandbox.address, "A", {})
+    client.do(Step("A", "Q", "COPY items (id) FROM STDIN"))
+    client.send(wire.message(b"d", b"wrong\n") + wire.SYNC + wire.COPY_DONE + wire.query("SELECT"))
+
+    heard = b"".join(message[:1] for message in client.close()).decode()
+    assert heard == "EZTDCZ"  # and no answer to Sync, as data was still expected
 
 
 def test_the_server_knows_of_no_channel(first: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.sandbox import parameters, sql
-from pytest_chatdify_db.sandbox.parameters import Change, Parameters
+from pytest_chatdify_db.sandbox.parameters import Change, InForce, Parameters
 
 
 def test_each_level_ends_with_what_it_belongs_to() -> None:
@@ -105,13 +105,19 @@ def test_values_are_read_back_by_name() -> None:
     )
 
 
-def test_limits_of_time_are_lifted_between_units() -> None:
-    """Those that are set, or are being set."""
-    held = parameters.limits({"statement_timeout": "1s", "a": "1"}, [Change("lock_timeout", is_local=False)])
+def test_limits_of_time_hold_while_their_client_is_served() -> None:
+    """Those that end a session do so only for a statement that may ask for them; all are lifted behind it."""
+    (insert,), (show,), (execute,) = map(sql.parse, (b"insert into t values (1)", b"SHOW ALL", b"execute p"))
+    settings = {"statement_timeout": "1s", "idle_session_timeout": "1ms", "a": "1"}
+    own = InForce.of(settings)
 
-    assert held == {"statement_timeout", "lock_timeout"}
-    assert parameters.lift(held) == (
-        "SELECT pg_catalog.set_config('lock_timeout','0',false),pg_catalog.set_config('statement_timeout','0',false)"
+    assert own.lasting == {"a": "1"}
+    assert own.served == {"a": "1", "statement_timeout": "1s"}
+    assert own.while_it_runs([insert]) == (own.served, frozenset({"statement_timeout"}))
+    assert own.while_it_runs([insert, show]) == own.while_it_runs([execute]) == (settings, own.limits)
+    assert parameters.lift(own.limits) == (
+        "SELECT pg_catalog.set_config('idle_session_timeout','0',false),"
+        "pg_catalog.set_config('statement_timeout','0',false)"
     )
 
 

@@ -72,7 +72,7 @@ def one(text: str) -> Statement:
         ("set transaction_read_only to default", K.RESET, "transaction_read_only"),
         ("set transaction_read_only to maybe", K.WRITE, ""),
         ("set transaction_isolation to 'chaos'", K.WRITE, ""),
-        ("set transaction snapshot 'x'", K.WRITE, ""),
+        ("set transaction snapshot 'x'", K.SET_TRANSACTION, ""),
         ("set local work_mem = '1MB'", K.SET_LOCAL, "work_mem"),
         ("set constraints all deferred", K.SET_CONSTRAINTS, ""),
         ("reset work_mem", K.RESET, "work_mem"),
