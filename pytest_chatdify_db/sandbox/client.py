@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple, Protocol, Self
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.journal import Journal
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, cut
 from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
@@ -224,6 +226,7 @@ class Client:
     skips: bool = False  # until Sync, after an error in the extended protocol
     mid_pipeline: bool = False  # something was executed since the last Sync
     last_sql: bytes | str = ""
+    long_names: dict[bytes, bytes] = field(default_factory=dict)  # by what they are called on the server
     writing_cursors: set[str] = field(default_factory=set)
     new_store: Callable[[], Store] = Memory
     explanation: str = ""  # of a cancellation, if it was not the client's own
@@ -249,8 +252,28 @@ class Client:
 
     @property
     def prefix(self) -> bytes:
-        """What its statements' and cursors' names begin with on the server, where all clients share one name space."""
+        """What its statements' and cursors' names begin with on the server (see `server_name`)."""
         return b"chatdify.%d." % self.number
+
+    def server_name(self, name: bytes, identifier: bytes = b"") -> bytes:
+        """Return what the client's statement or cursor *name* is called where all clients share one name space.
+
+        Args:
+            name: The client's name, of any length.
+            identifier: What stands for it in SQL, if it is longer than a name: the server will say that it cuts it.
+        """
+        longest = self.prefix + (identifier or name)
+        if len(longest) <= NAME_LENGTH:
+            return longest
+        # The server would cut off what tells it from others.
+        digest = blake2b(name[:NAME_LENGTH], digest_size=12).hexdigest().encode()
+        longest = self.prefix + digest + b"." + (identifier or name)
+        server_name = cut(longest.decode("latin-1")).encode("latin-1")
+        self.long_names[server_name] = name
+        if not identifier:
+            return server_name
+        self.long_names[longest] = identifier
+        return longest
 
     @property
     def in_transaction(self) -> bool:

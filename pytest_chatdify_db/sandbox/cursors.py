@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox.client import Client, Cursor
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 
 
 class Cursors:
@@ -23,10 +24,11 @@ class Cursors:
 
     def server_name(self, client: Client, name: bytes) -> bytes:
         """Return what the client's cursor *name* is called on the server, or would be if it were opened now."""
-        cursor = client.cursors.get(name)
+        known = name[:NAME_LENGTH]
+        cursor = client.cursors.get(known)
         if cursor is not None:
-            return cursor.server_name
-        return name if self._owners.get(name, client.number) == client.number else client.prefix + name
+            return name if cursor.server_name == known else cursor.server_name
+        return name if self._owners.get(known, client.number) == client.number else client.server_name(name)
 
     def opened(self, client: Client, name: bytes, *, is_holdable: bool = False, is_private: bool = False) -> None:
         """Note that the client has opened a cursor.

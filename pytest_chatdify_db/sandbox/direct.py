@@ -28,6 +28,7 @@ from pytest_chatdify_db.sandbox.client import (
     Prepared,
     Stored,
 )
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.sql import Statement
 
@@ -150,15 +151,16 @@ class DirectSession:
         if kind == BIND:
             portal, after = wire.cstring(body)
             name, after = wire.cstring(body, after)
-            if (prepared := self.client.statements.get(name)) is not None and prepared.statement is not None:
+            prepared = self.client.statements.get(name[:NAME_LENGTH])
+            if prepared is not None and prepared.statement is not None:
                 self.client.runs(prepared.statement.text[:2_000])
             before, server_name = self._statement(name)
             return before + wire.message(b"B", portal + b"\0" + server_name + b"\0" + body[after:])
         if kind in {DESCRIBE, CLOSE} and body[:1] == b"S":
             name, _ = wire.cstring(body, 1)
             if kind == CLOSE:
-                self.client.statements.pop(name, None)
-                return wire.message(b"C", b"S" + (self.client.prefix + name if name else b"") + b"\0")
+                self.client.statements.pop(name[:NAME_LENGTH], None)
+                return wire.message(b"C", b"S" + (self.client.server_name(name) if name else b"") + b"\0")
             before, server_name = self._statement(name)
             return before + wire.message(b"D", b"S" + server_name + b"\0")
         if kind == QUERY:
@@ -175,9 +177,9 @@ class DirectSession:
 
     def _statement(self, name: bytes) -> tuple[bytes, bytes]:
         """Return what to send before a statement is used, and its name on the server."""
-        prepared = self.client.statements.get(name)
+        prepared = self.client.statements.get(name[:NAME_LENGTH])
         if prepared is None:
-            return b"", self.client.prefix + name if name else b""
+            return b"", self.client.server_name(name) if name else b""
         if prepared in self._prepared if prepared.name else prepared is self._unnamed:
             return b"", prepared.name
         self._see(prepared.statement)

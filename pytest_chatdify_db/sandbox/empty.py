@@ -12,6 +12,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.client import BIND, DESCRIBE, EXECUTE, PARSE, Client, Message, Portal, Prepared
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 
 _PARSE_COMPLETE: Final = wire.message(b"1")
 _BIND_COMPLETE: Final = wire.message(b"2")
@@ -39,19 +40,21 @@ def answer(client: Client, message: Message) -> Callable[[], bytes] | None:
     if kind == DESCRIBE and body == b"P\0":
         return (lambda: _NO_DATA) if _is_local(client.portals.get(b"")) else None
     if kind == DESCRIBE and body[:1] == b"S":
-        prepared = client.statements.get(wire.cstring(body, 1)[0])
+        prepared = client.statements.get(wire.cstring(body, 1)[0][:NAME_LENGTH])
         return (lambda: _NO_PARAMETERS + _NO_DATA) if prepared is not None and prepared.is_local else None
     return None
 
 
 def _parse(client: Client, body: bytes) -> Callable[[], bytes] | None:
-    name, after = wire.cstring(body)
+    called, after = wire.cstring(body)
+    name = called[:NAME_LENGTH]
     text, end = wire.cstring(body, after)
     if (name and name in client.statements) or body[end:] != _NONE or sql.parse(text):
         return None
 
     def prepare() -> bytes:
-        client.statements[name] = Prepared(client.prefix + name if name else b"", body[after:], None, is_local=True)
+        server_name = client.server_name(called) if called else b""
+        client.statements[name] = Prepared(server_name, body[after:], None, is_local=True)
         client.has_local = True
         return _PARSE_COMPLETE
 
@@ -61,7 +64,7 @@ def _parse(client: Client, body: bytes) -> Callable[[], bytes] | None:
 def _bind(client: Client, body: bytes) -> Callable[[], bytes] | None:
     portal, after = wire.cstring(body)
     name, after = wire.cstring(body, after)
-    prepared = client.statements.get(name)
+    prepared = client.statements.get(name[:NAME_LENGTH])
     if prepared is None or not prepared.is_local or portal or b"" in client.cursors:
         return None
     formats = body[after:]

@@ -26,6 +26,7 @@ from pytest_chatdify_db.sandbox.client import (
     Prepared,
     bound_values,
 )
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 from pytest_chatdify_db.sandbox.relay import Parsing, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS
@@ -194,8 +195,10 @@ class _Pipeline:
         previous = client.statements.get(name) if name else client.statements.pop(name, None)
         if prepared.statement is not None or not prepared.is_empty:
             if (objection := self._failed(prepared.statement)) is not None:
+                if not (yield from self.flush()):
+                    return b""  # it has been said
                 text, _ = wire.cstring(prepared.rest)
-                if (error := (yield from session.syntax_error(client, text))) is not None:
+                if (error := (yield from session.syntax_error(client, text, is_heard=True))) is not None:
                     return error
                 return _SEVERAL if prepared.statement is None else objection
         if prepared.statement is not None and session.has_temporary:
@@ -213,20 +216,20 @@ class _Pipeline:
 
     def _bind(self, body: bytes, *, lives_on: bool) -> bytes | None:
         client, cursors = self.client, self.session.cursors
-        portal, after = wire.cstring(body)
+        portal_name, after = wire.cstring(body)
         name, after = wire.cstring(body, after)
-        prepared = client.statements.get(name)
+        portal, prepared = portal_name[:NAME_LENGTH], client.statements.get(name[:NAME_LENGTH])
         if prepared is None and not name:
             return _NO_UNNAMED
         if client.transaction is not None and client.transaction.failed:
-            if (objection := self._bind_in_failed(portal, name, prepared, body[after:])) is not None:
+            if (objection := self._bind_in_failed(portal_name, name, prepared, body[after:])) is not None:
                 return objection
-        statement_name = self._server_name(name)
+        statement_name = self._server_name(name, prepared)
         if (portal or lives_on) and portal not in client.cursors:
             cursors.opened(client, portal, is_private=not portal)
             self.segment.opened.append(portal)
         rest = statement_name + b"\0" + body[after:]
-        bind = wire.message(b"B", cursors.server_name(client, portal) + b"\0" + rest)
+        bind = wire.message(b"B", cursors.server_name(client, portal_name) + b"\0" + rest)
         values: tuple[str | None, ...] = ()
         if prepared is not None and prepared.statement is not None and not _TOLD.isdisjoint(prepared.statement.calls):
             values = bound_values(body, after)
@@ -243,31 +246,32 @@ class _Pipeline:
             return miscounted
         if (objection := self._failed(prepared.statement)) is not None:
             return objection
-        if portal in self.client.cursors:
+        if portal[:NAME_LENGTH] in self.client.cursors:
             return wire.error("42P03", f'cursor "{shown(portal)}" already exists')
         return None
 
     def _describe_or_close_statement(self, kind: int, body: bytes) -> bytes | None:
         client = self.client
         name, _ = wire.cstring(body, 1)
-        prepared = client.statements.get(name)
+        prepared = client.statements.get(name[:NAME_LENGTH])
         if kind == DESCRIBE:
             if prepared is None and not name:
                 return _NO_UNNAMED
             if prepared is not None and (objection := self._has_rows_in_failed(prepared)) is not None:
                 return objection
-            server_name = self._server_name(name)
+            server_name = self._server_name(name, prepared)
         else:
-            server_name = client.prefix + name if name else b""
+            server_name = client.server_name(name) if name else b""
             if prepared is not None:
-                del client.statements[name]
-                self.segment.closed.append((name, prepared))
+                del client.statements[name[:NAME_LENGTH]]
+                self.segment.closed.append((name[:NAME_LENGTH], prepared))
         self.segment.data += Message(kind, b"S" + server_name + b"\0").encoded
         return None
 
     def _describe_or_close_portal(self, kind: int, body: bytes) -> bytes | None:
         client, cursors = self.client, self.session.cursors
-        name, _ = wire.cstring(body, 1)
+        called, _ = wire.cstring(body, 1)
+        name = called[:NAME_LENGTH]
         portal = client.portals.get(name)
         if kind == DESCRIBE and portal is None and not name:
             return _NO_PORTAL
@@ -276,7 +280,7 @@ class _Pipeline:
         if kind == DESCRIBE and portal is not None and portal.prepared is not None:
             if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
                 return objection
-        self.segment.data += Message(kind, b"P" + cursors.server_name(client, name) + b"\0").encoded
+        self.segment.data += Message(kind, b"P" + cursors.server_name(client, called) + b"\0").encoded
         if kind == CLOSE:
             client.portals.pop(name, None)
             cursors.closed(client, name)
@@ -286,7 +290,8 @@ class _Pipeline:
 
     def _execute(self, message: Message) -> Work:
         client, session = self.client, self.session
-        name, after = wire.cstring(message.body)
+        called, after = wire.cstring(message.body)
+        name = called[:NAME_LENGTH]
         portal = client.portals.get(name)
         if portal is None and not name:
             return (yield from self.object(_NO_PORTAL))
@@ -296,7 +301,7 @@ class _Pipeline:
             text = f'portal "{shown(name)}" cannot be run'
             return (yield from self.object(self._failed(portal.statement) or wire.error("55000", text)))
         statement = portal.statement if portal else None
-        execute = Message(EXECUTE, session.cursors.server_name(client, name) + b"\0" + message.body[after:]).encoded
+        execute = Message(EXECUTE, session.cursors.server_name(client, called) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
             self.segment.data += execute
             return True
@@ -360,16 +365,17 @@ class _Pipeline:
 
     def _is_without_rows_in_failed(self, body: bytes) -> bool:
         """Return whether Describe is of a portal that outlives the failure of its transaction, but on the server."""
-        prepared = portal.prepared if (portal := self.client.portals.get(wire.cstring(body, 1)[0])) else None
+        name, _ = wire.cstring(body, 1)
+        portal = self.client.portals.get(name[:NAME_LENGTH])
+        prepared = portal.prepared if portal is not None else None
         transaction = self.client.transaction
         has_failed = transaction is not None and transaction.failed
         return has_failed and prepared is not None and self._has_rows_in_failed(prepared) is None
 
-    def _server_name(self, name: bytes) -> bytes:
+    def _server_name(self, name: bytes, prepared: Prepared | None) -> bytes:
         """Return the server's name of the client's statement, which is there before it is used."""
-        prepared = self.client.statements.get(name)
         if prepared is None:
-            return self.client.prefix + name  # the server will say that it does not exist
+            return self.client.server_name(name)  # the server will say that it does not exist
         self._ensure(prepared)
         return prepared.name
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+#: Bytes of the longest name (NAMEDATALEN - 1).
+NAME_LENGTH = 63
 SPACE = r"[ \t\n\r\f\v]+"
 NAME = r"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
 #: What two parts of one string constant may stand apart by: it holds a line break (4.1.2.1).
@@ -78,9 +80,14 @@ class Token(NamedTuple):
         return self.text.lower()
 
     @property
-    def name(self) -> str:
+    def identifier(self) -> str:
         """The token as an identifier: folded to lower case, or unquoted."""
-        return self.text[1:-1].replace('""', '"') if self.text.startswith('"') else self.text.lower()
+        return self.text[1:-1].replace('""', '"') if self.text.startswith('"') else folded(self.text)
+
+    @property
+    def name(self) -> str:
+        """What it names: the server takes as much of an identifier as a name can be long."""
+        return cut(self.identifier)
 
     @property
     def literal(self) -> str:
@@ -90,6 +97,19 @@ class Token(NamedTuple):
             return self.text
         inside = body[1:-1]
         return _ESCAPE.sub(_unescaped, inside) if self.text[0] in "eE" else _QUOTES.sub(_joined, inside)
+
+
+def folded(identifier: str) -> str:
+    """Return an *identifier* without quotes as the server folds it: bytes of UTF-8 are no capital letters."""
+    return identifier.lower() if identifier.isascii() else identifier.encode("latin-1").lower().decode("latin-1")
+
+
+def cut(identifier: str) -> str:
+    """Return the name that an *identifier* stands for: of a character none or all of its bytes, which are UTF-8."""
+    if len(identifier) <= NAME_LENGTH:
+        return identifier
+    whole = identifier[:NAME_LENGTH].encode("latin-1").decode("utf-8", "ignore")
+    return whole.encode().decode("latin-1")
 
 
 def tokens(text: str, start: int = 0) -> Iterator[Token]:
@@ -200,7 +220,7 @@ def arguments(text: str, function: str) -> Iterator[list[list[Token]]]:
 
 def called(text: str) -> frozenset[str]:
     """Return the names that an opening parenthesis follows: every function called directly, and some more."""
-    return frozenset(match.lower() for match in _CALL.findall(text))
+    return frozenset(map(folded, _CALL.findall(text)))
 
 
 def text_of(seen: str) -> str:
@@ -210,7 +230,7 @@ def text_of(seen: str) -> str:
 
 def words(text: str) -> frozenset[str]:
     """Return every name in *text*, in lower case; those in literals and comments too."""
-    return frozenset(match.lower() for match in _WORD.findall(text))
+    return frozenset(map(folded, _WORD.findall(text)))
 
 
 def bare(text: str) -> str:

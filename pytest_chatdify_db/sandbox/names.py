@@ -14,7 +14,7 @@ from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox import texts
 from pytest_chatdify_db.sandbox.client import Client, Cursor, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
-from pytest_chatdify_db.sandbox.lexer import Token
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, Token
 from pytest_chatdify_db.sandbox.sql import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Parts, Replacement, Text
 
@@ -50,7 +50,7 @@ def text_for_server(
 
 
 def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes, Prepared]:
-    """Return the client's name of the statement that a Parse *body* defines, and the statement.
+    """Return the name by which the client has the statement that a Parse *body* defines, and the statement.
 
     Raises:
         ProtocolViolation: The body is cut short.
@@ -61,7 +61,8 @@ def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes
     statement = found[0][0] if len(found) == 1 else None
     text = text_for_server(client, original, found, cursors)
     rest = text.sent + body[rest_at - 1 :]
-    return name, Prepared(client.prefix + name if name else b"", rest, statement, text if text.replaced else None)
+    server_name = client.server_name(name) if name else b""
+    return name[:NAME_LENGTH], Prepared(server_name, rest, statement, text if text.replaced else None)
 
 
 def cursor_of(client: Client, statement: Statement) -> Cursor | None:
@@ -78,27 +79,29 @@ def prepared_by_sql(client: Client, statement: Statement) -> Prepared:
     _, end = statement.name_at
     inner = _INNER.search(statement.text, end)
     text = statement.text[inner.end() :] if inner is not None else ""
-    name = client.prefix + statement.name.encode("latin-1")
+    name = client.server_name(statement.name.encode("latin-1"))
     return Prepared(name, text.encode("latin-1") + b"\0" + wire.pack_int16(0), None)
 
 
 def _replacements(client: Client, statement: Statement, cursors: Cursors | None) -> Iterator[tuple[int, int, bytes]]:
     if statement.kind in _STATEMENTS:
-        yield *statement.name_at, _quoted(client.prefix + statement.name.encode("latin-1"))
+        yield *statement.name_at, _renamed(client, Token(statement.text[slice(*statement.name_at)], *statement.name_at))
     elif cursors is None:
         return
     elif statement.kind in _CURSORS:
-        yield from _cursor(client, statement.name, statement.name_at, cursors)
+        yield from _cursor(client, Token(statement.text[slice(*statement.name_at)], *statement.name_at), cursors)
     elif "urrent" in statement.text and (match := _CURRENT_OF.search(statement.text)):
-        yield from _cursor(client, Token(match[1], *match.span(1)).name, match.span(1), cursors)
+        yield from _cursor(client, Token(match[1], *match.span(1)), cursors)
 
 
-def _cursor(client: Client, name: str, at: tuple[int, int], cursors: Cursors) -> Iterator[tuple[int, int, bytes]]:
-    own = name.encode("latin-1")
-    server_name = cursors.server_name(client, own)
-    if server_name != own:
-        yield *at, _quoted(server_name)
+def _cursor(client: Client, word: Token, cursors: Cursors) -> Iterator[tuple[int, int, bytes]]:
+    own = word.name.encode("latin-1")
+    if cursors.server_name(client, own) != own:
+        yield word.start, word.end, _renamed(client, word)
 
 
-def _quoted(name: bytes) -> bytes:
-    return quote_name(name.decode("latin-1")).encode("latin-1")
+def _renamed(client: Client, word: Token) -> bytes:
+    """Return what is said instead of *word*, by which the client names a statement or cursor."""
+    identifier = word.identifier if word.identifier != word.name else ""
+    server_name = client.server_name(word.name.encode("latin-1"), identifier.encode("latin-1"))
+    return quote_name(server_name.decode("latin-1")).encode("latin-1")

@@ -158,7 +158,10 @@ class Probe(Reply):
 def own_words(client: Client, message: bytes) -> bytes:
     """Return an ErrorResponse or NoticeResponse as *client* would have had it from a session of its own."""
     if client.prefix in message:
-        message = wire.message(message[:1], message[5:].replace(client.prefix, b""))
+        body = message[5:]
+        for server_name, name in client.long_names.items():
+            body = body.replace(b'"%s"' % server_name, b'"%s"' % name)
+        message = wire.message(message[:1], body.replace(client.prefix, b""))
     if client.explanation and wire.error_fields(message[5:]).get("C") == _CANCELLED:
         message, client.explanation = refusals.deadlock(client.explanation), ""
     if message[0] == 69 and not client.in_transaction:

@@ -185,8 +185,16 @@ class SharedSession:
         if lifted:
             self.history.settings = {n: v for n, v in self.history.settings.items() if n not in lifted}
 
-    def syntax_error(self, client: Client, text: bytes) -> Generator[Exchange, None, bytes | None]:
-        """Return the server's complaint if *text* cannot be parsed, as it does before anything of it is executed."""
+    def syntax_error(
+        self, client: Client, text: bytes, *, is_heard: bool = False
+    ) -> Generator[Exchange, None, bytes | None]:
+        """Return the server's complaint if *text* cannot be parsed, as it does before anything of it is executed.
+
+        Args:
+            client: Who says it.
+            text: What it says.
+            is_heard: Whether the client is to have the notices, such as that an identifier is too long.
+        """
         if text in self._well_formed:
             return None
         yield from self._adopt(client)
@@ -199,9 +207,11 @@ class SharedSession:
         yield exchange
         self.must_succeed(controls)
         self.history.return_to(guard)
+        if is_heard:
+            client.send(reply.notices)
         if "P" in reply.fields:
             return reply.error
-        if len(self._well_formed) < _REMEMBERED and len(text) < _REMEMBERED:
+        if not reply.notices and len(self._well_formed) < _REMEMBERED and len(text) < _REMEMBERED:
             self._well_formed.add(text)
         return None
 

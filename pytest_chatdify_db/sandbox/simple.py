@@ -36,7 +36,7 @@ def query(session: SharedSession, client: Client, text: bytes) -> Work:
         client.send(wire.EMPTY_QUERY)
         return True
     if _may_be_wrong(client, parts):
-        if (error := (yield from session.syntax_error(client, text))) is not None:
+        if (error := (yield from session.syntax_error(client, text, is_heard=_is_final(client, parts)))) is not None:
             session.fail(client, error)
             return True
     return (yield from run(session, client, text, parts, len(parts)))
@@ -50,6 +50,13 @@ def _may_be_wrong(client: Client, parts: Parts) -> bool:
     if len(parts) > 1:
         return any(statement.kind in SPLITS for statement, _ in parts)
     return first.is_doubtful and first.kind in SPLITS
+
+
+def _is_final(client: Client, parts: Parts) -> bool:
+    """Return whether the server does no more with a text than to parse it."""
+    first, _ = parts[0]
+    has_failed = client.transaction is not None and client.transaction.failed
+    return (len(parts) == 1 and first.kind in CONTROL) or (has_failed and first.kind not in sql.EXITS)
 
 
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:

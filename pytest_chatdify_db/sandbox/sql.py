@@ -341,7 +341,7 @@ def _read_commit(text: str, parts: list[Token]) -> Statement:
 def _read_rollback(text: str, parts: list[Token]) -> Statement:
     words = _words(parts)
     if words[0] == "rollback" and "to" in words[1:3] and len(parts) <= 5:
-        doubt = _is_doubtful(_ROLLBACK_TO, parts)
+        doubt = _is_doubtful(_ROLLBACK_TO, parts) or _is_odd_name(parts[-1])
         return Statement(Kind.ROLLBACK_TO, text, "ROLLBACK", name=parts[-1].name, is_doubtful=doubt)
     if not _END_WORDS.issuperset(words):
         return Statement(Kind.WRITE, text)
@@ -361,8 +361,8 @@ def _read_release(text: str, parts: list[Token]) -> Statement:
 
 
 def _is_odd_name(name: Token) -> bool:
-    """Return whether *name* may be none: a keyword in its place is rare, and for the server to judge."""
-    return _COMMON_NAME.fullmatch(name.text) is None
+    """Return whether *name* may be none, or be cut: both are rare, and for the server to say."""
+    return _COMMON_NAME.fullmatch(name.text) is None or name.identifier != name.name
 
 
 def _read_prepare(text: str, parts: list[Token]) -> Statement:
