@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from pytest_chatdify_db.sandbox.lexer import text_of, words
@@ -67,7 +68,7 @@ _WRITING: Final = frozenset(
 _DEFINES = re.compile(r"\s*(?:create|alter|drop|do|call|import)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalog:
     """What was found.
 
@@ -111,9 +112,12 @@ class Catalog:
         """
         if self.has_operators:
             return statement.reads_data
-        has_comment = "/*" in statement.text or "--" in statement.text
-        named = words(statement.text) if self.named or has_comment else statement.calls
-        return not (self.functions | self.named).isdisjoint(named)
+        named = words(statement.text) if self.named or statement.has_comment else statement.calls
+        return not self._writing.isdisjoint(named)
+
+    @cached_property
+    def _writing(self) -> frozenset[str]:
+        return self.functions | self.named
 
     def on(self, tables: frozenset[str]) -> list[str]:
         """Return the deferrable constraints that check changes of *tables*."""

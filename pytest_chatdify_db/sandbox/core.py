@@ -295,7 +295,8 @@ class Core:
         self._queued.discard(client.number)
         if client.units:
             yield from service.serve(self.session, client, client.units.popleft())
-        self._enqueue(client)
+        if client.units or self.is_direct:
+            self._enqueue(client)
 
     def ask(self, job: Callable[[], Job], done: Callable[[Any], None]) -> None:
         """Queue work of the test run; *done* is called with its result, or with an exception."""

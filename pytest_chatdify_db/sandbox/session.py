@@ -120,7 +120,7 @@ class SharedSession:
             return self.fail(client, refusal)
         transaction = self.begin(client)
         transaction.has_snapshot = transaction.has_snapshot or any(each.takes_snapshot for each in statements)
-        if (error := (yield from self._adopt(client))) is not None:
+        if self._must_adopt(client, transaction) and (error := (yield from self._adopt(client))) is not None:
             return self.fail(client, error)
         guard = self.protect(client)
         exchange = Exchange()
@@ -160,7 +160,7 @@ class SharedSession:
         dirty = self.dirty_reads.read(client, statements)
         if dirty is not None and self.refuses_dirty_reads:
             return refusals.dirty_read(self.label(dirty.writer), dirty.table, dirty.wrote)
-        mode = next((change.name for change in changes if change.name in MODE_PARAMETERS), None)
+        mode = next((change.name for change in changes if change.name in MODE_PARAMETERS), None) if changes else None
         return refusals.mode_by_function(mode) if mode is not None else None
 
     def _learn(
@@ -234,6 +234,13 @@ class SharedSession:
             replies.append(exchange.ask(closing + wire.SYNC, Reply()))
             self._closing.clear()
         return replies
+
+    def _must_adopt(self, client: Client, transaction: Transaction) -> bool:
+        """Return whether the session may have to be asked for what the client has set, before it makes a request."""
+        return (
+            client.parameters.in_force.lasting is not self.history.settings
+            or transaction.constraints != self.history.constraints
+        )
 
     def _adopt(self, client: Client) -> Generator[Exchange, None, bytes | None]:
         """Have on the session what the client has set; return the error if its parameters cannot be, and forget them.
@@ -495,13 +502,10 @@ class SharedSession:
     @property
     def has_something_to_report(self) -> bool:
         """Whether the end of a frame would have something to report, or would look for it."""
-        return bool(
-            self._saw_definition
-            or self.took_advisory_lock
-            or self.leftovers.has_any
-            or self.dirty_reads.found
-            or any(client.transaction is not None or client.channels for client in self.clients.values())
-        )
+        for client in self.clients.values():
+            if client.transaction is not None or client.channels:
+                return True
+        return bool(self._saw_definition or self.took_advisory_lock or self.leftovers.has_any or self.dirty_reads.found)
 
     # -- Prepared statements and cursors
 
@@ -589,7 +593,7 @@ def _has_failed(reply: Reply, behind: Sequence[Reply]) -> bool:
     What the sandbox asks *behind* it fails only if it is cancelled or timed out in the moment in which the request
     was done; then the client is told so, as if that had been a moment earlier.
     """
-    late = next((each.error for each in behind if each.error is not None), None)
+    late = next((each.error for each in behind if each.error is not None), None) if behind else None
     if late is None or reply.status == "E":  # which has failed with the request
         return reply.error is not None
     reply.special(_ERROR, late)

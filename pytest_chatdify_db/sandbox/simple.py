@@ -103,7 +103,9 @@ def _plain(session: SharedSession, client: Client, text: bytes, parts: Parts, *,
     """Run what the server answers; a failure at the implicit COMMIT behind it takes the place of the last tag."""
     statements = [statement for statement, _ in parts]
     last, last_at = parts[-1]
-    part = names.text_for_server(client, text, parts, session.cursors, parts[0][1], last_at + len(last.text))
+    end = last_at + len(last.text)
+    is_as_it_came = last_at == 0 and end == len(text) and last.is_plain_read
+    part = None if is_as_it_came else names.text_for_server(client, text, parts, session.cursors, parts[0][1], end)
     relay = Relay(client, text=part, holds_tag=is_last and session.may_fail_at_commit(client))
     for statement in statements:
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
@@ -112,7 +114,8 @@ def _plain(session: SharedSession, client: Client, text: bytes, parts: Parts, *,
     more = [statement for statement in statements if not statement.is_plain_read]
     changes = [change for statement in more for change in parameters.changes(statement)]
     told = [signal for statement in more for signal in signals.signals(statement)]
-    done = yield from session.ask(client, wire.query(part.sent), relay, statements, changes, told)
+    request = wire.query(text if part is None else part.sent)
+    done = yield from session.ask(client, request, relay, statements, changes, told)
     if done and relay.holds_tag and not client.mid_pipeline:
         done = yield from session.commit(client, relay)
     relay.release()

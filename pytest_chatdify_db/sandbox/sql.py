@@ -153,6 +153,11 @@ class Statement:
         return called(self.text)
 
     @cached_property
+    def has_comment(self) -> bool:
+        """Whether there may be a comment in it."""
+        return "/*" in self.text or "--" in self.text
+
+    @cached_property
     def is_plain_read(self) -> bool:
         """Whether it is a query that does nothing else the sandbox must note, unless the catalog knows better."""
         return self.kind is Kind.READ and not any("advisory" in name or name in _NOTED for name in self.calls)

@@ -276,6 +276,8 @@ class History:
         return guard
 
     def _is_last(self, mark: Savepoint, owner: int) -> bool:
+        if mark.tick == self._tick:
+            return True  # nothing has happened since
         foreign_cursor = max((tick for who, tick in self.cursors.items() if who != owner), default=0)
         return foreign_cursor <= mark.tick and self.other_after(mark.position, owner) is None
 
