@@ -279,7 +279,7 @@ class Lifecycle:
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
-        from pytest_chatdify_db import naming, templates
+        from pytest_chatdify_db import naming, templates, unix_socket
         from pytest_chatdify_db.own_databases import OwnDatabases
 
         self.check_redirect()  # again: loading the tables has imported modules of the project
@@ -303,6 +303,7 @@ class Lifecycle:
                 database=address.database,
                 refuse_dirty_reads=self.options.dirty_reads == "error",
             )
+        self._resources.callback(unix_socket.lead_engines(address, self.run.directory))
         self._resources.callback(_dispose_engines)
         checkouts = self._begin_transcript(sandbox)
         own_databases = OwnDatabases(server, template, address, self._new_clone_name)
@@ -333,10 +334,13 @@ class Lifecycle:
 
     def spawn_sandbox(self) -> Sandbox:
         """Start the sandbox's process, which gets ready while the server does."""
+        from pytest_chatdify_db import unix_socket
         from pytest_chatdify_db.sandbox.handle import Sandbox
 
-        with _sandbox_failures():
-            self._sandbox = Sandbox.spawn(self.redirect.listener)
+        directory, port = self.run.directory, self.redirect.address.port
+        with _sandbox_failures(), unix_socket.bind(directory, port) as nearby:
+            self._resources.callback(unix_socket.remove, directory, port)
+            self._sandbox = Sandbox.spawn(self.redirect.listener, nearby)
         self._resources.callback(self._sandbox.stop)
         return self._sandbox
 

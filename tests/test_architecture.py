@@ -57,7 +57,17 @@ _PLUGIN: Final = {
     ),
     "course of a run": tuple(
         f"{_P}.{name}"
-        for name in ("psql", "findings", "redirect", "migrations", "scopes", "own_databases", "keeping", "lifecycle")
+        for name in (
+            "psql",
+            "findings",
+            "redirect",
+            "unix_socket",
+            "migrations",
+            "scopes",
+            "own_databases",
+            "keeping",
+            "lifecycle",
+        )
     ),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),

@@ -17,8 +17,8 @@ from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.host import Host
 
 
-def main(control_fd: int, notes_fd: int, listener_fd: int, flag_fd: int) -> int:
-    """Serve clients on the socket *listener_fd* until the connection *control_fd* is closed."""
+def main(flag_fd: int, control_fd: int, notes_fd: int, *listener_fds: int) -> int:
+    """Serve clients on the sockets *listener_fds* until the connection *control_fd* is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test run, which tears down through this process
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
@@ -26,13 +26,13 @@ def main(control_fd: int, notes_fd: int, listener_fd: int, flag_fd: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=control_fd)
     notes = socket.socket(fileno=notes_fd)
-    listener = socket.socket(fileno=listener_fd)
+    listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     is_clean = Flag(flag_fd)
     os.close(flag_fd)
     orders = _orders(control)
     try:
         server, identity = Address.from_fields(orders["server"]), Identity(**orders["identity"])
-        host = Host(listener, control, notes, is_clean, server, identity)
+        host = Host(listeners, control, notes, is_clean, server, identity)
         host.refuse_dirty_reads(orders["refuse_dirty_reads"])
     except (ConnectError, ServerError) as error:
         control.sendall(packed({"error": str(error)}))

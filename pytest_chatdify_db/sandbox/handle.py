@@ -82,11 +82,11 @@ class Sandbox:
         os.register_at_fork(after_in_child=self._forget)
 
     @classmethod
-    def spawn(cls, listener: socket.socket) -> Self:
+    def spawn(cls, *listeners: socket.socket) -> Self:
         """Start the process, which waits for ``serve``: meanwhile a server can be made ready for it.
 
         Args:
-            listener: A TCP socket, bound but not listening: until ``serve`` whoever connects is refused at once.
+            listeners: Where clients connect, bound but not listening: until ``serve`` whoever connects is refused.
 
         Raises:
             SandboxError: The process cannot be started.
@@ -96,7 +96,7 @@ class Sandbox:
         is_clean, its_is_clean = Flag.create()
         log = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the process
         root = str(Path(__file__).resolve().parents[2])
-        fds = [*(each.fileno() for each in (its_control, its_notes, listener)), its_is_clean]
+        fds = [its_is_clean, *(each.fileno() for each in (its_control, its_notes, *listeners))]
         arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, *map(str, fds)]
         try:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours

@@ -12,11 +12,11 @@ import select
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
@@ -82,7 +82,7 @@ class Host:
     """The sandbox with its sockets.
 
     Args:
-        listener: Where clients connect; bound, and listening from now on.
+        listeners: Where clients connect; bound, and listening from now on.
         control: The connection to the test run.
         notes: What the test run says without waking anybody: it is read before whatever is said afterwards.
         is_clean: Tells the test run that the end of a frame would have nothing to report.
@@ -92,7 +92,7 @@ class Host:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         control: socket.socket,
         notes: socket.socket,
         is_clean: Flag,
@@ -106,7 +106,6 @@ class Host:
         self._clients: dict[int, tuple[Client, Peer]] = {}
         self._own: dict[int, Own] = {}
         self._monitor: Connection | None = None
-        self._listener = listener
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
         self._notes = Peer(notes, bytearray(), self._noted, lambda: None)
         notes.setblocking(False)
@@ -123,9 +122,10 @@ class Host:
         self._core = Core(identity, self, reported)
         self._shared = self._watch_backend()
         self._watch(self._control)
-        listener.listen(512)
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, None)
+        for listener in listeners:
+            listener.listen(512)
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, None)
         self._control.out += packed({})  # it may begin
         self._write(self._control)
 
@@ -144,7 +144,7 @@ class Host:
             for key, mask in events:
                 peer: Peer | None = key.data
                 if peer is None:
-                    self._accept()
+                    self._accept(cast("socket.socket", key.fileobj))
                     continue
                 if mask & selectors.EVENT_READ:
                     self._read(peer)
@@ -157,9 +157,9 @@ class Host:
             self._cancel_overdue()
             self._write_all()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            sock, _ = self._listener.accept()
+            sock, _ = listener.accept()
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client = self._core.connected()
