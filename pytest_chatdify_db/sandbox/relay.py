@@ -64,7 +64,7 @@ class Relay(Reply):
     def __init__(
         self,
         client: Client,
-        prepared: Callable[[Prepared], None] | None = None,
+        prepared: Callable[[Prepared], None] = lambda _: None,
         *,
         text: Text | None = None,
         holds_tag: bool = False,
@@ -98,8 +98,7 @@ class Relay(Reply):
         if kind == 49:  # ParseComplete
             parsing = self.parses.popleft()
             parsing.is_done = True
-            if self._prepared is not None:
-                self._prepared(parsing.prepared)
+            self._prepared(parsing.prepared)
             if parsing.is_hidden:
                 return
         elif kind == 69:  # ErrorResponse

@@ -11,7 +11,6 @@ from pytest_chatdify_db.sandbox.client import (
     COPY_DONE,
     COPY_FAIL,
     FLUSH,
-    FUNCTION_CALL,
     QUERY,
     SYNC,
     Client,
@@ -74,7 +73,7 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
             return
         if (yield from simple.query(session, client, text)):
             yield from _end_of_query(session, client)
-    elif last.kind == FUNCTION_CALL:
+    else:
         statement = Statement(Kind.WRITE, "fastpath function call")
         if (objection := admission.objection(session, client, statement)) is not None:
             session.fail(client, objection)

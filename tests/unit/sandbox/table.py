@@ -120,11 +120,12 @@ class ScriptedServer:
 
     def _extended(self, kind: str, body: bytes) -> bytes:
         name, at = wire.cstring(body, 1 if kind in "DC" else 0)
+        name = name[:63]
         text = (self._portals if kind == "E" or body[:1] == b"P" else self._statements).get(name, "")
         if kind == "P":
             text = self._statements[name] = wire.cstring(body, at)[0].decode("latin-1")
         elif kind == "B":
-            text = self._portals[name] = self._statements.get(wire.cstring(body, at)[0], "")
+            text = self._portals[name] = self._statements.get(wire.cstring(body, at)[0][:63], "")
         elif kind == "E":
             self.heard.append(text)
         if (scripted := self._scripted(kind, text)) is not None:

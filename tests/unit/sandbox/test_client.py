@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import names
+from pytest_chatdify_db.sandbox import names, sql
 from pytest_chatdify_db.sandbox.client import Client, Message, Stage, bound_values
+from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 PARSE = wire.message(b"P", b"name\0SELECT 1\0\0\0")
@@ -141,6 +142,21 @@ def test_statements_have_names_of_their_client_on_the_server() -> None:
     assert names.prepare(client(), b"\0SELECT 1\0\0\0", None)[1].name == b""
 
 
+def test_long_names_of_statements_differ_on_the_server() -> None:
+    """Where the first 63 bytes differ, all that PostgreSQL takes of a name; messages tell the client's own."""
+    own, name = client(), b"n" * 62
+
+    named = {names.prepare(own, name + more + b"\0SELECT 1\0\0\0", None)[1].name for more in (b"a", b"b", b"bc")}
+    assert len(named) == 2
+    assert all(len(each) <= 63 for each in named)
+    for server_name in named:
+        message = wire.error("42P05", f'prepared statement "{server_name.decode()}" already exists')
+        said = wire.error_fields(own_words(own, message)[5:])["M"]
+        assert said.startswith(f'prepared statement "{"n" * 62}')
+    (statement,) = sql.parse(b"prepare " + name + b"bcd as select 1")
+    assert names.prepared_by_sql(own, statement).name in named
+
+
 def test_several_statements_are_prepared_as_nothing_known() -> None:
     """The server has the error for them; for none at all there is nothing to do."""
     _, several = names.prepare(client(), b"\0SELECT 1; SELECT 2\0\0\0", None)
@@ -158,6 +174,15 @@ def test_bound_values_are_read_as_text() -> None:
     assert bound_values(body, 0) == ("a", None)
     with pytest.raises(wire.ProtocolViolation, match="invalid message format"):
         bound_values(body[:7], 0)
+
+
+def test_a_warning_is_for_who_wants_it() -> None:
+    """Not for a client that wants to hear of errors only."""
+    own = client()
+    assert own.warning("25P01", "no") == wire.notice("25P01", "no")
+    own.parameters.start({"client_min_messages": "error"})
+
+    assert own.warning("25P01", "no") == b""
 
 
 def test_a_message_is_its_bytes() -> None:

@@ -206,3 +206,46 @@ def test_a_function_that_would_set_the_modes_of_all(table: Table) -> None:
 
     (error, _) = table.talk(client, "Q select set_config('transaction_read_only', 'on', true)")
     assert error.startswith('E 0A000 parameter "transaction_read_only" cannot be set by a function in this test')
+
+
+def test_limits_of_time_that_end_a_session(table: Table, server: ScriptedServer) -> None:
+    """The server reads them, and has none of them when it waits; a client finds its own where it asks."""
+    client = table.join(idle_session_timeout="2000")
+    assert table.talk(client, "Q set local transaction_timeout = 1") == [
+        "N 25P01 SET LOCAL can only be used in transaction blocks",
+        "C SET",
+        "Z I",
+    ]
+    assert table.talk(client, "Q set idle_session_timeout = 1") == ["C SET", "Z I"]
+    assert "set_config('idle_session_timeout','0',false)" in server.heard[-1]
+    assert client.parameters.effective == {"idle_session_timeout": "x"}
+
+    server.heard.clear()
+    table.talk(client, "Q select 1 as a")
+    assert not any("idle_session_timeout" in text for text in server.heard)
+    table.talk(client, "Q show idle_session_timeout")
+    assert "set_config('idle_session_timeout','x',false)" in server.heard[-3]
+    assert "set_config('idle_session_timeout','0',false)" in server.heard[-1]
+
+    assert table.talk(client, "Q reset idle_session_timeout") == ["C RESET", "Z I"]
+    assert client.parameters.effective == {"idle_session_timeout": "2000"}
+    server.on("set idle_session_timeout", wire.error("22023", "invalid value"))
+    assert table.talk(client, "Q set idle_session_timeout = y") == ["E 22023 invalid value", "Z I"]
+
+
+@pytest.mark.parametrize(
+    ("before", "snapshot", "answer"),
+    [
+        ("begin; select 1", "1-2", "E 25001 SET TRANSACTION SNAPSHOT must be called before any query"),
+        ("begin; savepoint a", "1-2", "E 25001 SET TRANSACTION SNAPSHOT must be called before any query"),
+        ("begin", "1-2", "E 0A000 a snapshot-importing transaction must have isolation level SERIALIZABLE or"),
+        ("begin isolation level serializable read only", "x", 'E 22023 invalid snapshot identifier: "x"'),
+        ("begin isolation level serializable read only", "1-2", "E 0A000 a snapshot of another transaction is not"),
+    ],
+)
+def test_a_snapshot_of_another_transaction(table: Table, before: str, snapshot: str, answer: str) -> None:
+    """What the server would object to comes first; then that none can be had."""
+    client = table.join()
+    table.talk(client, f"Q {before}")
+
+    assert table.talk(client, f"Q set transaction snapshot '{snapshot}'")[0].startswith(answer)

@@ -253,6 +253,16 @@ def test_a_statement_that_commits_breaks_the_sandbox(table: Table, server: Scrip
     assert "a statement has committed it" in table.core.broken
 
 
+def test_a_savepoint_that_cannot_be_set_breaks_the_sandbox(table: Table, server: ScriptedServer) -> None:
+    """The server's words for it are the reason."""
+    client = table.join()
+    table.talk(client, "Q insert into t values (1)")
+    server.on("SAVEPOINT", wire.error("53200", "out of memory"))
+
+    assert table.talk(client, "Q insert into t values (2)")[-1].startswith("E 57P01")
+    assert table.core.broken.endswith("out of memory")
+
+
 def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
     """The test run's request among them."""
     client = table.join()

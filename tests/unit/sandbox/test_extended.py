@@ -192,3 +192,81 @@ def test_a_control_statement_that_is_wrong(table: Table, server: ScriptedServer)
     answers = table.talk(client, "P - begin isolation read", "B - -", "E -", "S")
     assert answers == ["E 42601 syntax error P=7", "Z I"]
     assert client.statements == {}
+
+
+LONG = "n" * 63
+
+
+def test_names_that_are_the_same_to_the_server(table: Table, server: ScriptedServer) -> None:
+    """It takes 63 bytes of them, and nothing of the rest."""
+    client = table.join()
+    assert table.talk(client, f"P {LONG}a -- nothing", f"B - {LONG}b", "E -", f"D s {LONG}b", "S")[2] == "I"
+    assert table.talk(client, "Q begin", f"P {LONG[1:]}bc select 1", f"B {LONG}d {LONG[1:]}bd", "S")[2:4] == ["1", "2"]
+    assert set(client.portals) == {LONG.encode()}
+    assert table.talk(client, f"E {LONG}e", f"C p {LONG}f", f"C s {LONG[1:]}be", "S") == ["C SELECT", "3", "3", "Z T"]
+    assert set(client.statements) == {LONG.encode()}
+
+
+def test_close_all_by_a_portal(table: Table) -> None:
+    """It leaves the portal that runs it."""
+    client = table.join()
+    table.talk(client, "Q begin", "P s close all", "P - select 1", "B p s", "B q -", "H")
+    assert table.talk(client, "E p", "D p p", "E p", "S") == [
+        "C CLOSE CURSOR ALL",
+        "n",
+        'E 55000 portal "p" cannot be run',
+        "Z E",
+    ]
+    table.talk(client, "Q rollback", "Q begin")
+    table.talk(client, "P - close all", "B - -", "E -", "S")
+    assert client.cursors == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("B - nothing", 'E 26000 prepared statement "nothing" does not exist'),
+        ("B - s 1", 'E 08P01 bind message supplies 1 parameters, but prepared statement "s" requires 2'),
+        ("B p r 1", 'E 08P01 bind message supplies 1 parameters, but prepared statement "r" requires 0'),
+        ("B - s 1 2", "E 25P02"),
+        ("B - v 1", "E 25P02"),
+        ("B p r", 'E 42P03 cursor "p" already exists'),
+        ("raw B 0072000002000000000000000000", "E 08P01 bind message has 2 parameter formats but 0 parameters"),
+        ("raw B 00720000", "E 08P01 invalid message format"),
+        ("D p p", "n"),
+        ("P - select 1; select 2", "E 42601 cannot insert multiple commands into a prepared statement"),
+        ("P - select 1", "E 25P02"),
+        ("E p", "E 25P02"),
+    ],
+)
+def test_what_a_failed_transaction_is_told_first(table: Table, server: ScriptedServer, line: str, answer: str) -> None:
+    """What does not fit is wrong in any transaction; then that this one has failed, then the rest."""
+    client = table.join()
+    table.talk(client, "P s select $2, '$3'", "P r rollback", "P v:23 rollback", "P c close all", "S")
+    table.talk(client, "Q begin", "B p c", "E p", "S")
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q select 1/0")
+
+    said, status = table.talk(client, line, "S")
+    assert (said.startswith(answer), status) == (True, "Z E")
+
+
+def test_a_wrong_text_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
+    """The server parses it before it looks whether it may run."""
+    client = table.join()
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin", "Q select 1/0")
+    server.on("selekt", wire.message(b"E", b"SERROR\0VERROR\0C42601\0Msyntax error\0P1\0\0"), at="P")
+
+    assert table.talk(client, "P - selekt", "S") == ["E 42601 syntax error P=1", "Z E"]
+
+
+def test_an_error_in_front_of_what_has_failed(table: Table, server: ScriptedServer) -> None:
+    """It is the only one that is heard of."""
+    client = table.join()
+    table.talk(client, "P r rollback", "S")
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin", "Q select 1/0")
+    server.on("rollback", wire.error("08P01", "wrong"), at="B")
+
+    assert table.talk(client, "B - r", "P - select 1", "S") == ["E 08P01 wrong", "Z E"]

@@ -203,3 +203,37 @@ def test_data_of_a_copy_that_was_cancelled_is_not_cancelled_again(table: Table) 
 
     said = [show(message) for message in table.heard(client)]
     assert said == ["E 57014 canceling statement due to user request", "Z I"]
+
+
+def test_the_ping_of_a_pool(table: Table, server: ScriptedServer) -> None:
+    """It is answered without the server, byte by byte as the server would."""
+    client = table.join()
+    server.heard.clear()
+
+    description, *answers = table.talk(client, "Q SELECT 1")
+    assert (description[0], answers) == ("T", ["D 1", "C SELECT 1", "Z I"])
+    assert server.heard == []
+    table.talk(client, "Q begin")
+    assert table.talk(client, "Q SELECT 1") == ["C SELECT", "Z T"]
+
+
+def test_a_pipeline_when_the_data_of_a_copy_was_wrong(table: Table, server: ScriptedServer) -> None:
+    """The COPY has failed before it, so it is skipped to its Sync."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    table.talk(client, "P - copy t from stdin", "B - -", "E -", "S")
+    server.on("copy t", wire.error("22P02", "wrong data"), at="E")
+
+    assert table.talk(client, "d x", "P - select 1", "B - -", "E -", "S") == ["E 22P02 wrong data", "Z I"]
+    assert client.stage is Stage.READY
+
+
+def test_a_long_text_is_not_remembered(table: Table, server: ScriptedServer) -> None:
+    """It is judged each time, as is one about which there is a notice."""
+    client = table.join()
+    server.on("begin; select 'short'", wire.notice("22P06", "odd"), wire.PARSE_COMPLETE, at="P")
+    for text in ("x" * 1_000, "short"):
+        table.talk(client, f"Q begin; select '{text}'; commit")
+        server.heard.clear()
+        table.talk(client, f"Q begin; select '{text}'; commit")
+        assert "!" in server.heard

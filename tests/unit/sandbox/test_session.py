@@ -255,3 +255,35 @@ def test_a_notification_does_not_outlive_its_test(table: Table) -> None:
     table.ask(table.core.pop())
 
     assert table.talk(listener, "Q rollback") == ["C ROLLBACK", "Z I"]
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_identifier_that_is_too_long(table: Table, server: ScriptedServer) -> None:
+    """The server gets one that it cuts as well, and so tells the client what it would have told it."""
+    long = "n" * 70
+    run(table, f"A: prepare {long} as select 1")
+    said = server.heard[-1].split('"')[1]
+    assert (len(said) > 63, said.startswith("chatdify.1."), said.endswith(f".{long}")) == (True, True, True)
+    cut = wire.notice("42622", f'identifier "{said}" will be truncated to "{said[:63]}"')
+    server.on("execute", cut, wire.command_complete("SELECT 1"))
+
+    assert run(table, f"A: execute {long}")[0] == f'N 42622 identifier "{long}" will be truncated to "{long[:63]}"'
+    run(table, "A: begin", f"A: declare {long} cursor for select 1", "B: begin")
+    run(table, f"B: declare {long} cursor for select 1")
+    assert server.heard[-1].startswith('declare "chatdify.2.')
+    assert set(table.core.session.clients[2].cursors) == {b"n" * 63}
+
+
+def test_a_savepoint_whose_name_is_too_long(table: Table, server: ScriptedServer) -> None:
+    """The server says so when it parses the text, each time."""
+    long = "n" * 70
+    cut = wire.notice("42622", f'identifier "{long}" will be truncated')
+    table.talk(table.core.session.clients[1], "Q begin")
+    for text in (f"savepoint {long}", f"rollback to {long[:65]}", f"release {long[:63]}"):
+        server.on(text, cut, at="P")
+        is_cut = text[-64:] == "n" * 64
+        answers = run(table, f"A: {text}")
+        assert [answer[:7] for answer in answers[:-2]] == (["N 42622"] if is_cut or "to" in text else [])
+        assert answers[-1] == "Z T"

@@ -58,6 +58,7 @@ def one(text: str) -> Statement:
         ("explain select a execute from t", K.READ, ""),
         ("create table t (a) as execute p", K.EXECUTE, "p"),
         ("create trigger t before insert on t execute function f()", K.WRITE, ""),
+        ("create trigger t before update on t for each row when (old.a > 1) execute function f()", K.WRITE, ""),
         ("create function f() returns int as $$ execute $$", K.WRITE, ""),
         ("create rule r as on insert to t do (execute p)", K.WRITE, ""),
         ("deallocate prepare p", K.DEALLOCATE, "p"),
@@ -73,6 +74,11 @@ def one(text: str) -> Statement:
         ("set transaction_read_only to maybe", K.WRITE, ""),
         ("set transaction_isolation to 'chaos'", K.WRITE, ""),
         ("set transaction snapshot 'x'", K.SET_TRANSACTION, ""),
+        ("set transaction snapshot x", K.WRITE, ""),
+        ("set idle_session_timeout = 1", K.SET_LIMIT, "idle_session_timeout"),
+        ("set local transaction_timeout = 1", K.SET_LOCAL_LIMIT, "transaction_timeout"),
+        ("set idle_session_timeout to default", K.RESET_LIMIT, "idle_session_timeout"),
+        ("reset idle_in_transaction_session_timeout", K.RESET_LIMIT, "idle_in_transaction_session_timeout"),
         ("set local work_mem = '1MB'", K.SET_LOCAL, "work_mem"),
         ("set constraints all deferred", K.SET_CONSTRAINTS, ""),
         ("reset work_mem", K.RESET, "work_mem"),
@@ -92,6 +98,7 @@ def one(text: str) -> Statement:
         ("close all", K.CLOSE_ALL, ""),
         ("lock t", K.LOCK, ""),
         ("listen Ch", K.LISTEN, "ch"),
+        ("listen " + "a" * 70, K.LISTEN, "a" * 63),
         ("unlisten ch", K.UNLISTEN, "ch"),
         ("unlisten *", K.UNLISTEN_ALL, ""),
         ("notify ch", K.NOTIFY, "ch"),
@@ -240,3 +247,27 @@ def test_arguments_are_found(text: str, found: list[list[str]]) -> None:
     calls = [["".join(token.text for token in each) for each in call] for call in lexer.arguments(text, "f")]
 
     assert calls == found
+
+
+@pytest.mark.parametrize(
+    ("identifier", "name"),
+    [
+        ("AbC", "abc"),
+        ("\u00c9tat", "\u00c9tat"),
+        ('"AbC"', "AbC"),
+        ("\u00e9" * 40, "\u00e9" * 31),
+        ("a" * 64, "a" * 63),
+    ],
+)
+def test_identifiers_are_folded_and_cut(identifier: str, name: str) -> None:
+    """As PostgreSQL does it with UTF-8: no letter but those of ASCII has another case, and none is cut in two."""
+    (token,) = lexer.tokens(identifier.encode().decode("latin-1"))
+
+    assert token.name.encode("latin-1").decode() == name
+
+
+def test_functions_are_found_whatever_letters_they_have() -> None:
+    """Only those of ASCII are folded."""
+    (statement,) = sql.parse("select \u00c9crire(), NOW()".encode())
+
+    assert statement.calls == {"\u00c9crire".encode().decode("latin-1"), "now"}
