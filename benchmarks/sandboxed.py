@@ -6,20 +6,26 @@ The sandbox's process is started here and not by the plugin, so that it can be p
 from __future__ import annotations
 
 import dataclasses
+import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from benchmarks.postgres import Stand
+from pytest_chatdify_db import unix_socket
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
 from pytest_chatdify_db.sandbox import dialogue
+from pytest_chatdify_db.sandbox.flag import Flag
 
 TABLES: Final = """
 CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL, amount int NOT NULL);
@@ -27,6 +33,9 @@ INSERT INTO item (name, amount) SELECT 'item ' || n, n FROM generate_series(1, 5
 ANALYZE item;
 """
 
+#: In the name of a socket in a directory of its own.
+_PORT: Final = 5432
+_numbers: Final = count()
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -37,10 +46,11 @@ class Sandboxed:
     Args:
         tcp: The database over TCP with a password, as an application connects.
         local: The database over a unix socket without a password, as nothing connects faster.
-        sandbox: The sandbox.
+        sandbox: The sandbox, over its unix socket with a password, as engines in a test process connect.
         pid: The sandbox's process.
         control: The connection that tells the sandbox where tests end.
         notes: The one that tells it where they begin.
+        is_clean: Raised while the end of a test has nothing to report.
     """
 
     tcp: Address
@@ -49,14 +59,18 @@ class Sandboxed:
     pid: int
     control: socket.socket
     notes: socket.socket
+    is_clean: Flag
 
     def push(self) -> None:
         """Begin a test, without waiting for the answer, as the plugin does."""
-        _say(self.notes, {"do": "push", "name": "benchmark"}, 1)
+        _say(self.notes, {"do": "push", "name": "benchmark", "is_quiet": True}, next(_numbers))
 
     def pop(self) -> None:
-        """End a test and undo what it wrote."""
-        _order(self.control, {"do": "pop"})
+        """End a test and undo what it wrote, without waiting where there is nothing to report, as the plugin does."""
+        if self.is_clean.is_raised:
+            _say(self.control, {"do": "pop", "is_quiet": True}, next(_numbers))
+        else:
+            _order(self.control, {"do": "pop"})
 
 
 @contextmanager
@@ -72,26 +86,31 @@ def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxe
             connection.query(TABLES)
         control, its_control = socket.socketpair()
         notes, its_notes = socket.socketpair()
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
+        is_clean, its_is_clean = Flag.create()
+        directory = Path(tempfile.mkdtemp())
+        listener = unix_socket.bind(directory, _PORT)
         password = secrets.token_hex(8)
         with its_control, its_notes:
-            process = _start((its_control.fileno(), its_notes.fileno(), listener.fileno()), profile)
+            fds = (its_is_clean, its_control.fileno(), its_notes.fileno(), listener.fileno())
+            process = _start(fds, profile)
+            os.close(its_is_clean)
         try:
             identity = {"user": "benchmark", "password": password, "database": "app"}
             server = dataclasses.asdict(stand.local.with_database(name))
             _order(control, {"server": server, "identity": identity, "refuse_dirty_reads": False})
-            sandbox = Address("127.0.0.1", listener.getsockname()[1], "benchmark", password, "app")
+            sandbox = Address(str(directory), _PORT, "benchmark", password, "app")
             tcp, local = stand.tcp.with_database(name), stand.local.with_database(name)
-            yield Sandboxed(tcp, local, sandbox, process.pid, control, notes)
+            yield Sandboxed(tcp, local, sandbox, process.pid, control, notes, is_clean)
         finally:
             control.close()
             notes.close()
             listener.close()
             process.wait()
+            is_clean.close()
+            shutil.rmtree(directory)
 
 
-def _start(fds: tuple[int, int, int], profile: Path | None) -> subprocess.Popen[bytes]:
+def _start(fds: tuple[int, ...], profile: Path | None) -> subprocess.Popen[bytes]:
     main = f"main{fds}"
     if profile is not None:
         main = f"import cProfile; cProfile.run({main!r}, {str(profile)!r})"
@@ -101,13 +120,14 @@ def _start(fds: tuple[int, int, int], profile: Path | None) -> subprocess.Popen[
 
 def _order(control: socket.socket, order: dialogue.Said) -> None:
     """Give an order and wait until it is obeyed; answers to what was only said before come first."""
-    _say(control, order, 0)
+    number = next(_numbers)
+    _say(control, order, number)
     unpacker = dialogue.Unpacker()
     while part := control.recv(65536):
         for answer in unpacker.take(part):
             if "error" in answer:
                 raise RuntimeError(str(answer["error"]))
-            if answer.get("number", 0) == 0:
+            if answer.get("number", number) == number:
                 return
     raise RuntimeError("the sandbox has ended")
 
