@@ -44,8 +44,8 @@ def objection(
             return refusals.lost(transaction.lost) if transaction.lost else refusals.IN_FAILED
     if statement is None:
         return None
-    if client.cursors and (lost := names.cursor_of(client, statement)) is not None and lost.undone_by:
-        return refusals.cursor_undone(client.label, lost.undone_by)
+    if client.cursors and (error := _unreadable(client, statement)) is not None:
+        return error
     if session.has_temporary and (error := foreign_table(session, client, statement)) is not None:
         return error
     if session.history.conflict is not None and statement.reads_data:
@@ -59,6 +59,16 @@ def objection(
         if not statement.is_holdable:
             return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
     return None
+
+
+def _unreadable(client: Client, statement: Statement) -> bytes | None:
+    """Return the error that what *statement* reads is a cursor no more, or a portal that the sandbox has run itself."""
+    cursor = names.cursor_of(client, statement)
+    if cursor is not None and cursor.undone_by:
+        return refusals.cursor_undone(client.label, cursor.undone_by)
+    name = statement.name.encode("latin-1")
+    portal = client.portals.get(name) if statement.kind is Kind.CURSOR else None
+    return refusals.has_run(name) if portal is not None and portal.has_run else None
 
 
 def foreign_table(session: SharedSession, client: Client, statement: Statement) -> bytes | None:

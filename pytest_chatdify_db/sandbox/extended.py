@@ -50,7 +50,7 @@ class Segment:
         data: The messages.
         parses: The statements they prepare.
         executed: The portals they execute.
-        bound: The client's names of the portals they bind, in order.
+        bound: The client's names of the portals they bind, in order, and what each was before.
         opened: Those of them that live on and are known by a name on the server.
         closed: The statements they close, under the client's names.
         parsed: Where the last Parse ends.
@@ -60,7 +60,7 @@ class Segment:
     data: bytearray = field(default_factory=bytearray)
     parses: list[Parsing] = field(default_factory=list)
     executed: list[Portal] = field(default_factory=list)
-    bound: list[bytes] = field(default_factory=list)
+    bound: list[tuple[bytes, Portal | None]] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
     closed: list[tuple[bytes, Prepared]] = field(default_factory=list)
     parsed: int = 0
@@ -178,12 +178,16 @@ class _Pipeline:
         for name, prepared in segment.closed:  # it may be there still; where it is not, the server will say so
             if prepared not in never_there:
                 self.client.statements.setdefault(name, prepared)
-        for at, name in enumerate(segment.bound):
-            if at >= segment.relay.bound:
+        bound, not_bound = segment.bound[: segment.relay.bound], segment.bound[segment.relay.bound :]
+        for name, previous_portal in reversed(not_bound):
+            if previous_portal is None:
                 self.client.portals.pop(name, None)
-            elif self.client.in_transaction:
-                continue  # the name is taken until the transaction ends, although it has failed
-            if name in segment.opened:
+            else:
+                self.client.portals[name] = previous_portal
+        # A name is taken until the transaction ends, although it has failed.
+        taken = {name for name, _ in bound} if self.client.in_transaction else set()
+        for name in segment.opened:
+            if name not in taken:
                 self.session.cursors.closed(self.client, name)
 
     # -- One message each
@@ -233,8 +237,8 @@ class _Pipeline:
         values: tuple[str | None, ...] = ()
         if prepared is not None and prepared.statement is not None and not _TOLD.isdisjoint(prepared.statement.calls):
             values = bound_values(body, after)
+        self.segment.bound.append((portal, client.portals.get(portal)))
         client.portals[portal] = Portal(prepared, values, bind)
-        self.segment.bound.append(portal)
         self.segment.data += bind
         return None
 
@@ -298,8 +302,7 @@ class _Pipeline:
         if (undone := self._undone(name)) is not None:
             return (yield from self.object(undone))
         if portal is not None and portal.has_run:
-            text = f'portal "{shown(name)}" cannot be run'
-            return (yield from self.object(self._failed(portal.statement) or wire.error("55000", text)))
+            return (yield from self.object(self._failed(portal.statement) or refusals.has_run(name)))
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, called) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:

@@ -122,6 +122,11 @@ def unstable(other: str) -> bytes:
     )
 
 
+def has_run(portal: bytes) -> bytes:
+    """Refuse, as the server does, to execute or read a portal that has nothing more to do."""
+    return wire.error("55000", f'portal "{portal.decode("utf-8", "replace")}" cannot be run')
+
+
 NO_SNAPSHOT: Final = wire.error(
     "0A000",
     "a snapshot of another transaction is not available in this test",

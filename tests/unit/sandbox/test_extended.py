@@ -270,3 +270,27 @@ def test_an_error_in_front_of_what_has_failed(table: Table, server: ScriptedServ
     server.on("rollback", wire.error("08P01", "wrong"), at="B")
 
     assert table.talk(client, "B - r", "P - select 1", "S") == ["E 08P01 wrong", "Z E"]
+
+
+def test_a_portal_that_is_bound_twice(table: Table, server: ScriptedServer) -> None:
+    """The one that was there before stays, be it of this pipeline or of an earlier one."""
+    client = table.join()
+    table.talk(client, "Q begin", "P s select 1", "B p s", "S")
+    before = client.portals[b"p"]
+    exists = wire.error("42P03", "cursor exists")
+    for answer in (exists, wire.BIND_COMPLETE, exists):
+        server.on("select 1", answer, at="B")
+
+    assert table.talk(client, "B p s", "S") == ["E 42P03 cursor exists", "Z E"]
+    assert client.portals == {b"p": before}
+    table.talk(client, "Q rollback", "Q begin")
+    assert table.talk(client, "B q s", "B q s", "S") == ["2", "E 42P03 cursor exists", "Z E"]
+    assert (set(client.portals), set(client.cursors)) == ({b"q"}, {b"q"})
+
+
+def test_a_portal_that_has_run_is_not_fetched_from(table: Table) -> None:
+    """The server would run it, as it does not know that it has been run."""
+    client = table.join()
+    table.talk(client, "P - begin", "B p -", "E p", "S")
+
+    assert table.talk(client, "Q fetch 1 from p") == ['E 55000 portal "p" cannot be run', "Z E"]
