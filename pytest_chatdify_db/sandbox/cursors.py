@@ -101,6 +101,11 @@ class Cursors:
         for client in clients:
             self.close(client, client.cursors)
 
+    @property
+    def has_closing(self) -> bool:
+        """Whether something closed here is still to be closed on the server."""
+        return bool(self._closing)
+
     def take_closing(self) -> bytes:
         """Return the messages that close on the server what is closed here, to be followed by Sync."""
         messages = bytes(self._closing)

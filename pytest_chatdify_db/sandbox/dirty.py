@@ -61,6 +61,11 @@ class DirtyReads:
         else:
             self._own.discard(number)
 
+    @property
+    def may_be_read(self) -> bool:
+        """Whether there are uncommitted writes that another client might read."""
+        return bool(self._open)
+
     def wrote(self, client: Client, statement: Statement) -> None:
         """Note a write inside a transaction that the client began itself."""
         if client.in_transaction and not self._is_of_the_test(client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, copying, extended, refusals, simple
+from pytest_chatdify_db.sandbox import admission, copying, extended, refusals, short, simple
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     COPY_DONE,
@@ -34,6 +34,8 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
             return
         if not waits.is_extended:
             yield from _end_of_query(session, client)
+    if (yield from short.serve(session, client, unit)):
+        return
     if len(unit) > 1:
         yield from extended.run(session, client, unit[:-1])
         if client.copying is not None or client.stage is Stage.ENDED:

@@ -143,7 +143,7 @@ class SharedSession:
         self.must_succeed(controls)
         if _has_failed(reply, exchange.replies[at:]):
             self.history.return_to(guard)
-            self._fail_transaction(client)
+            self.fail_transaction(client)
             return False
         if statements:
             transaction.executes = True
@@ -234,6 +234,18 @@ class SharedSession:
             replies.append(exchange.ask(closing + wire.SYNC, Reply()))
             self._closing.clear()
         return replies
+
+    @property
+    def has_something_to_do(self) -> bool:
+        """Whether something has to be done or looked at before a client's request goes to the server."""
+        return bool(
+            self._catalog_is_stale
+            or self._closing
+            or self.has_temporary
+            or self.cursors.has_closing
+            or self.dirty_reads.may_be_read
+            or self.history.has_something_to_say
+        )
 
     def _must_adopt(self, client: Client, transaction: Transaction) -> bool:
         """Return whether the session may have to be asked for what the client has set, before it makes a request."""
@@ -466,7 +478,8 @@ class SharedSession:
             self.history.sql.append(back)
             self.history.settings = NO_SETTINGS
 
-    def _fail_transaction(self, client: Client) -> None:
+    def fail_transaction(self, client: Client) -> None:
+        """Note that a statement of the client has failed."""
         client.journal.failed(client)
         transaction = client.transaction
         if transaction is None:
@@ -480,7 +493,7 @@ class SharedSession:
     def fail(self, client: Client, error: bytes) -> bool:
         """Tell the client of an *error* that the sandbox has found by itself; return False."""
         client.send(error)
-        self._fail_transaction(client)
+        self.fail_transaction(client)
         return False
 
     # -- What a request is in its transaction

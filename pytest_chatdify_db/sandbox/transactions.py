@@ -162,6 +162,11 @@ class History:
         self._serial = 0
         self._runs: list[tuple[int, int]] = []  # (position of its first write, owner); neighbours differ in owner
 
+    @property
+    def has_something_to_say(self) -> bool:
+        """Whether SQL is to be sent before anything else, or a conflict to be told of."""
+        return bool(self.sql) or not self._is_open or self.conflict is not None
+
     def take_sql(self) -> str:
         """Return the SQL noted since the last call, to be sent before anything else."""
         if not self._is_open:
@@ -263,17 +268,20 @@ class History:
 
     def protect(self, transaction: Transaction) -> Savepoint:
         """Return the savepoint to return to should the client's next statement fail."""
-        owner = transaction.owner
-        mark = _standing(transaction.levels[-1])
-        if mark is not None and self._is_last(mark, owner):
-            return mark
-        guard = self.guard()
+        if (last := self.guard_of(transaction)) is not None:
+            return last
+        owner, guard = transaction.owner, self.guard()
         for level in reversed(transaction.levels):
             mark = _standing(level)
             if mark is not None and self.own_after(mark.position, owner):
                 break
             _hold(level, guard, owner)
         return guard
+
+    def guard_of(self, transaction: Transaction) -> Savepoint | None:
+        """Return the savepoint that the client's last statement left for the next, None if there is none."""
+        mark = _standing(transaction.levels[-1])
+        return mark if mark is not None and self._is_last(mark, transaction.owner) else None
 
     def _is_last(self, mark: Savepoint, owner: int) -> bool:
         if mark.tick == self._tick:
