@@ -66,6 +66,7 @@ SHOWN_BY: Final = {
         f"{_SANDBOX}/test_limits.py::test_a_client_may_be_idle_for_longer_than_its_limit",
         f"{_SANDBOX}/test_limits.py::test_a_function_does_not_find_a_limit_that_ends_a_session",
     ),
+    "A cursor `WITH HOLD`": (f"{_SANDBOX}/test_limits.py::test_a_cursor_with_hold_keeps_its_tables_in_use",),
     "No snapshot is handed on": (f"{_SANDBOX}/test_limits.py::test_a_snapshot_is_not_handed_on",),
     "Wrong data of a `COPY": (f"{_SANDBOX}/test_limits.py::test_wrong_data_of_a_copy_is_reported_at_its_end",),
     "`pg_advisory_unlock_all()`": (f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",),

@@ -299,7 +299,7 @@ def _discard_all(session: SharedSession, client: Client, statement: Statement) -
     session.close_cursors(client)
     client.channels.clear()
     client.parameters.reset()
-    return _done(client, "DISCARD ALL")
+    return (yield from session.commit(client)) and _done(client, "DISCARD ALL")  # at once, in a pipeline too
 
 
 _ANSWERS: Final[dict[Kind, Answer]] = {

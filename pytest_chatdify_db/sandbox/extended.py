@@ -344,7 +344,7 @@ class _Pipeline:
             client.portals[name] = portal
             if cursor is not None:
                 client.cursors[name] = cursor
-        if done and statement.kind not in TRANSACTIONAL:
+        if done and statement.kind not in TRANSACTIONAL and statement.kind is not Kind.DISCARD_ALL:
             session.begin(client).executes = True
         return done
 

@@ -237,6 +237,17 @@ def test_a_function_does_not_find_a_limit_that_ends_a_session(first: Connection)
     assert value(first, "SELECT idle()") == "0"
 
 
+def test_a_cursor_with_hold_keeps_its_tables_in_use(first: Connection, second: Connection) -> None:
+    """PostgreSQL would have copied its rows at COMMIT; here it goes on reading, until it is closed."""
+    first.query("DECLARE c CURSOR WITH HOLD FOR SELECT id FROM items")
+    with pytest.raises(ServerError, match='cannot TRUNCATE "items" because it is being used by active queries'):
+        second.query("TRUNCATE items")
+
+    first.query("CLOSE c")
+    second.query("TRUNCATE items")
+    assert value(second, "SELECT count(*) FROM items") == "0"
+
+
 def test_a_snapshot_is_not_handed_on(first: Connection, second: Connection) -> None:
     """The shared transaction can neither export its own nor take another one."""
     with pytest.raises(ServerError, match="cannot export a snapshot from a subtransaction"):
