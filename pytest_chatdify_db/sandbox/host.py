@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from operator import itemgetter
 from typing import Any, Final, cast
 
 from pytest_chatdify_db.postgres.address import Address
@@ -23,9 +22,10 @@ from pytest_chatdify_db.postgres.connection import ConnectError, Connection, Ser
 from pytest_chatdify_db.sandbox import parameters, waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
-from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
+from pytest_chatdify_db.sandbox.dialogue import Said, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
+from pytest_chatdify_db.sandbox.orders import Orders
 from pytest_chatdify_db.sandbox.session import Broken
 from pytest_chatdify_db.sandbox.spool import Spool
 
@@ -41,8 +41,6 @@ _RECOVERY: Final = 20.0
 _REVIVAL: Final = 2.0
 _MOMENT: Final = 0.5
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
-#: Commands about what clients have done until now.
-_AWAITED: Final = frozenset({"pop", "wrote", "leave"})
 #: SQLSTATE of a server that starts, recovers or stops.
 _CANNOT_CONNECT_NOW: Final = "57P03"
 #: Bytes for one socket that are held in memory; what is more goes to a file.
@@ -107,13 +105,12 @@ class Host:
         self._own: dict[int, Own] = {}
         self._monitor: Connection | None = None
         self._control = Peer(control, bytearray(), self._control_received, self._stop)
-        self._notes = Peer(notes, bytearray(), self._noted, lambda: None)
+        self._orders = Orders()
+        self._notes = Peer(notes, bytearray(), self._orders.take_notes, lambda: None)
         notes.setblocking(False)
         self._notes_wait = select.poll()
         self._notes_wait.register(notes, select.POLLIN)
         self._is_clean = is_clean
-        self._commands, self._noted_commands = Unpacker(), Unpacker()
-        self._said: list[Said] = []  # and not obeyed yet
         self._is_running = True
         self._asked_at = 0.0
         self._cancelled: Client | None = None  # since then
@@ -150,8 +147,8 @@ class Host:
                     self._read(peer)
                 if mask & selectors.EVENT_WRITE:
                     self._write(peer)
-            if self._said:
-                self._obey_said(all_clients_are_read=True)
+            if self._orders:
+                self._obey_orders(all_clients_are_read=True)
             self._core.run()
             self._is_clean.set(self._core.is_clean)
             self._cancel_overdue()
@@ -175,7 +172,7 @@ class Host:
     def _client_said(self, client: Client, data: bytes) -> None:
         if self._read_notes():  # a ``push`` that was said before this
             self._read(self._control)  # and the ``pop`` before that
-            self._obey_said()
+            self._obey_orders()
         self._core.received(client, data)
 
     def _watch(self, peer: Peer) -> None:
@@ -447,9 +444,9 @@ class Host:
         self._is_running = False
 
     def _control_received(self, data: bytes) -> None:
-        self._said += self._commands.take(data)
+        self._orders.take(data)
         self._read_notes()
-        self._obey_said()
+        self._obey_orders()
 
     def _read_notes(self) -> bool:
         """Read what the test run has said without waking anybody; return whether there was something."""
@@ -458,19 +455,9 @@ class Host:
         self._read(self._notes)
         return True
 
-    def _noted(self, data: bytes) -> None:
-        self._said += self._noted_commands.take(data)
-
-    def _obey_said(self, *, all_clients_are_read: bool = False) -> None:
-        """Obey what the test run has said, in its order, which is that of the numbers.
-
-        What clients said before the end of a test has arrived with it, and is read first; unless the next test has
-        begun meanwhile, as then it is the next test's.
-        """
-        self._said.sort(key=itemgetter("number"))
-        obeys_all = all_clients_are_read or (bool(self._said) and self._said[-1]["do"] == "push")
-        while self._said and (obeys_all or self._said[0]["do"] not in _AWAITED):
-            self._obey(self._said.pop(0))
+    def _obey_orders(self, *, all_clients_are_read: bool = False) -> None:
+        for order in self._orders.due(all_clients_are_read=all_clients_are_read):
+            self._obey(order)
 
     def _obey(self, command: Said) -> None:
         core, name = self._core, command["do"]
