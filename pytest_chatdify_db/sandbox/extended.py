@@ -180,7 +180,7 @@ class _Pipeline:
                 self.client.statements.setdefault(name, prepared)
         bound, not_bound = segment.bound[: segment.relay.bound], segment.bound[segment.relay.bound :]
         for name, previous_portal in reversed(not_bound):
-            if previous_portal is None:
+            if previous_portal is None or not name:  # an unnamed one gives way before the server looks further
                 self.client.portals.pop(name, None)
             else:
                 self.client.portals[name] = previous_portal
