@@ -88,9 +88,8 @@ def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxe
         notes, its_notes = socket.socketpair()
         is_clean, its_is_clean = Flag.create()
         directory = Path(tempfile.mkdtemp())
-        listener = unix_socket.bind(directory, _PORT)
         password = secrets.token_hex(8)
-        with its_control, its_notes:
+        with its_control, its_notes, unix_socket.bound(directory, _PORT) as (listener,):
             fds = (its_is_clean, its_control.fileno(), its_notes.fileno(), listener.fileno())
             process = _start(fds, profile)
             os.close(its_is_clean)
@@ -104,7 +103,6 @@ def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxe
         finally:
             control.close()
             notes.close()
-            listener.close()
             process.wait()
             is_clean.close()
             shutil.rmtree(directory)

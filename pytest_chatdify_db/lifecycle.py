@@ -338,9 +338,9 @@ class Lifecycle:
         from pytest_chatdify_db.sandbox.handle import Sandbox
 
         directory, port = self.run.directory, self.redirect.address.port
-        with _sandbox_failures(), unix_socket.bind(directory, port) as nearby:
+        with _sandbox_failures(), unix_socket.bound(directory, port) as nearby:
             self._resources.callback(unix_socket.remove, directory, port)
-            self._sandbox = Sandbox.spawn(self.redirect.listener, nearby)
+            self._sandbox = Sandbox.spawn(self.redirect.listener, *nearby)
         self._resources.callback(self._sandbox.stop)
         return self._sandbox
 

@@ -7,8 +7,8 @@ engine to its driver the one is exchanged for the other, and not where the conne
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +21,21 @@ _DRIVERS: Final = frozenset({"psycopg2", "asyncpg", "psycopg", "psycopg_async"})
 _OF_NETWORKS: Final = frozenset({"hostaddr", "ssl", "sslmode", "dsn", "direct_tls"})
 
 
-def bind(directory: Path, port: int) -> socket.socket:
-    """Return a socket in *directory*, bound, where clients look for the server of *port*; for its user alone."""
-    path = path_of(directory, port)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    return listener
+@contextmanager
+def bound(directory: Path, port: int) -> Iterator[list[socket.socket]]:
+    """Give a socket in *directory*, bound, where clients look for the server of *port*; none where there cannot be one.
+
+    It is for its user alone, and closed in this process at the end of the block.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            remove(directory, port)  # of a process that was killed, and had the port before
+            listener.bind(str(path_of(directory, port)))
+            path_of(directory, port).chmod(0o600)
+        except OSError:  # a path that is too long, or a file system that has no sockets
+            yield []
+        else:
+            yield [listener]
 
 
 def path_of(directory: Path, port: int) -> Path:
@@ -39,12 +47,15 @@ def lead_engines(address: Address, directory: Path) -> Callable[[], None]:
     """Have all engines of this process that connect to *address* find it in *directory*; return what ends that."""
     from sqlalchemy import Engine, event
 
+    is_there = path_of(directory, address.port).is_socket()
+
     def lead(dialect: Any, _record: object, _arguments: list[Any], options: dict[str, Any]) -> None:
         """Exchange the host, before listeners of a single engine that connect by themselves."""
         if (
             dialect.driver in _DRIVERS
             and (options.get("host"), options.get("port")) == (address.host, address.port)
             and _OF_NETWORKS.isdisjoint(options)
+            and is_there
         ):
             options["host"] = str(directory)
 
