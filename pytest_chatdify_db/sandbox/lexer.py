@@ -2,6 +2,9 @@
 
 The rule: texts are bytes seen as Latin-1, which keeps every offset and every byte of an ASCII-compatible encoding; and
 megabytes of literals are passed over by one regular expression, not token by token.
+
+A group that is repeated possessively is an atomic one, ``(?>...)*+``: up to Python 3.11.4 any other, where it matches
+in part and fails, leaves the position behind that part (python/cpython, gh-100061).
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ NAME_LENGTH = 63
 SPACE = r"[ \t\n\r\f\v]+"
 NAME = r"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*"
 #: What two parts of one string constant may stand apart by: it holds a line break (4.1.2.1).
-_GAP = r"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+"
+_GAP = r"(?>[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?>[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+"
 #: The inside of a string constant. One with escapes has them in all its parts, though only the first has the letter.
-_ESCAPED = rf"[^'\\]*+(?:(?:\\.|'(?:{_GAP})?')[^'\\]*+)*+"
-_PLAIN = rf"[^']*+(?:'(?:{_GAP})?'[^']*+)*+"
+_ESCAPED = rf"[^'\\]*+(?>(?:\\.|'(?:{_GAP})?')[^'\\]*+)*+"
+_PLAIN = rf"[^']*+(?>'(?:{_GAP})?'[^']*+)*+"
 _TOKEN = re.compile(
     rf"""
     (?P<space>{SPACE}|--[^\r\n]*)
@@ -26,7 +29,7 @@ _TOKEN = re.compile(
   | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
   | (?P<escape>[eE]'{_ESCAPED}(?:'|\Z|\\\Z))
   | (?P<string>(?:[bBxXnN]|[uU]&)?'{_PLAIN}(?:'|\Z))
-  | (?P<quoted>(?:[uU]&)?"[^"]*+(?:""[^"]*+)*+(?:"|\Z))
+  | (?P<quoted>(?:[uU]&)?"[^"]*+(?>""[^"]*+)*+(?:"|\Z))
   | (?P<name>{NAME})
   | (?P<param>\$[0-9]+)
   | (?P<number>[0-9][0-9A-Za-z_.]*)
@@ -47,12 +50,12 @@ _CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({NAME}+)\"?[ \t\n\r]*\(")
 _COMPOUND = re.compile(r"\bbegin\s+atomic\b|\brule\b", re.IGNORECASE)
 #: As much of a text as holds no semicolon, dollar quote or comment. One call covers megabytes of literals.
 _RUN = re.compile(
-    rf"""(?:
+    rf"""(?>
         [^'"$;/\-0-9A-Za-z_\x80-\xff]++
       | [0-9][0-9A-Za-z_.]*+
       | [eE]'{_ESCAPED}'
-      | '[^']*+(?:''[^']*+)*+'
-      | "[^"]*+(?:""[^"]*+)*+"
+      | '[^']*+(?>''[^']*+)*+'
+      | "[^"]*+(?>""[^"]*+)*+"
       | (?![eE]')[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+
       | --[^\r\n]*+
       | -(?!-) | /(?!\*)
@@ -61,7 +64,7 @@ _RUN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NOISE = re.compile(
-    rf"""[eE]'{_ESCAPED}'|'[^']*+(?:''[^']*+)*+'|"[^"]*+(?:""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
+    rf"""[eE]'{_ESCAPED}'|'[^']*+(?>''[^']*+)*+'|"[^"]*+(?>""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
     re.DOTALL,
 )
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -271,3 +276,24 @@ def test_functions_are_found_whatever_letters_they_have() -> None:
     (statement,) = sql.parse("select \u00c9crire(), NOW()".encode())
 
     assert statement.calls == {"\u00c9crire".encode().decode("latin-1"), "now"}
+
+
+def _repeated_possessively(parsed: Any) -> Iterator[Any]:
+    """Yield the inside of each possessive repetition in what a regular expression was parsed to."""
+    for operation, argument in parsed:
+        if str(operation) == "POSSESSIVE_REPEAT":
+            yield argument[-1]
+        for part in argument if isinstance(argument, tuple) else (argument,):
+            for inside in part if isinstance(part, list) else (part,):
+                if hasattr(inside, "getwidth"):
+                    yield from _repeated_possessively(inside)
+
+
+def test_possessive_repetitions_are_right_in_early_pythons() -> None:
+    """What is repeated possessively is one character or an atomic group: others go wrong up to Python 3.11.4."""
+    patterns = [value for value in vars(lexer).values() if isinstance(value, re.Pattern)]
+    parse = import_module("re._parser").parse
+    found = [inside for each in patterns for inside in _repeated_possessively(parse(each.pattern, each.flags))]
+
+    kinds = {" ".join(str(operation) for operation, _ in inside) for inside in found}
+    assert kinds == {"ATOMIC_GROUP", "IN", "NOT_LITERAL"}
