@@ -35,6 +35,11 @@ hint: nothing has created the table {table}. Import the module of its model befo
 _FORGOTTEN_HINT: Final = """\
 hint: {what} was rolled back, and no statement had failed: if it was meant to stay, the commit is missing
       (session.commit(), or get_sync_session(), which commits at its end)"""
+#: What asyncio says of a connection in a loop that has not opened it, or that is closed.
+_OTHER_LOOP: Final = ("attached to a different loop", "Event loop is closed")
+OTHER_LOOP_HINT: Final = """\
+hint: a connection of an asyncio driver works in the event loop that opened it, and this engine's pool hands it to any
+      loop. Use one loop, or give the engine a poolclass: NullPool, or LoopLocalQueuePool of app.db.pools"""
 
 
 @dataclass(slots=True)
@@ -152,6 +157,8 @@ def _hints(told: Iterable[_Told]) -> Iterator[str]:
         missing = _NO_TABLE.match(each.statement.error)
         if missing is not None:
             found[_NO_TABLE_HINT.format(table=missing[1])] = None
+        if any(words in each.statement.error for words in _OTHER_LOOP):
+            found[OTHER_LOOP_HINT] = None
         if each.is_forgotten and each.fate != "not committed":
             what = f"what {each.statement.actor} wrote{_at(each.statement.line)}"
             found[_FORGOTTEN_HINT.format(what=what)] = None

@@ -22,6 +22,7 @@ from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.settings import SETTINGS, Options
+from pytest_chatdify_db.sql_report import OTHER_LOOP_HINT
 from tests import documents, surface
 
 README = documents.ROOT / "README.md"
@@ -67,6 +68,7 @@ _MORE_MESSAGES = (
     *(finding.text for finding in unreturned(_TEST, [Checkout(1, "test", None)], [], "warn")),
     refusals.isolation("serializable").decode(),
     refusals.lost("").decode(),
+    OTHER_LOOP_HINT,
 )
 
 

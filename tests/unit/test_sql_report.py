@@ -120,6 +120,23 @@ def test_no_such_table(kind: str) -> None:
     assert "--chatdify-db-metadata=" in text
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "RuntimeError: Task <Task pending name='one'> got Future <Future pending> attached to a different loop",
+        "RuntimeError: Event loop is closed",
+    ],
+)
+def test_another_event_loop(error: str) -> None:
+    """The error of a connection that another loop has opened has a hint, once."""
+    statement = done("SELECT 1", error=error)
+
+    text = section([statement, statement], ())
+
+    assert text.count("hint: a connection of an asyncio driver works in the event loop that opened it") == 1
+    assert "a poolclass: NullPool, or LoopLocalQueuePool of app.db.pools" in text
+
+
 def test_different_fates() -> None:
     """Writes of different fates are told apart, though they come from one line."""
     text = section([done("INSERT INTO a"), done("COMMIT"), done("INSERT INTO a"), done("ROLLBACK")], ())
