@@ -214,7 +214,7 @@ def _leak(test: str, clients: tuple[str, ...], witness: Witness | None) -> str:
             f"chatdify-db: {test} has left {len(clients)} connection(s) in a transaction.",
             *(f"  - {client}{_begun(client, witness)}" for client in clients),
             "To fix this, either:",
-            "  - close each session: with get_sync_session() as session, or Depends(get_session)",
+            "  - close each session and connection where it was opened: in a with block, or by Depends(get_session)",
             "  - switch the check off: --chatdify-db-leaks=off",
         ]
     )

@@ -56,11 +56,11 @@ def test_counting(project: Project) -> None:
     result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
         [
-            "2 statements were executed, exactly 1 expected:",
+            "2 statements were executed in the block at test_it.py:21, exactly 1 expected:",
             "  1. [[]psycopg2[]] SELECT 1",
             "  2. [[]psycopg2[]] SELECT 2",
-            "1 statement was executed, at most 0 expected:",
+            "1 statement was executed in the block at test_it.py:26, at most 0 expected:",
             "  1. [[]psycopg2[]] SELECT 3",
-            "0 statements were executed, exactly 1 expected.",
+            "0 statements were executed in the block at test_it.py:30, exactly 1 expected.",
         ]
     )

@@ -164,7 +164,7 @@ _DIAGNOSES = {
     "test_left_open": [
         "chatdify-db: test_it.py::test_left_open has left 1 connection(s) in a transaction.",
         "    begun by test at web.py:41 in keep: INSERT INTO shop *",
-        "  - close each session: with get_sync_session() as session, or Depends(get_session)",
+        "  - close each session and connection where it was opened: in a with block, or by Depends(get_session)",
         "  test (psycopg2)  web.py:41 in keep  1 row, * ms, not committed",
     ],
 }
@@ -470,8 +470,8 @@ def test_budget_of_each_request(shop: Project) -> None:
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
-            "1 statement was executed by request GET /shops, exactly 2 expected:",
-            "0 statements were executed by no task, exactly 1 expected.",
+            "1 statement was executed by request GET /shops in the block at test_it.py:*, exactly 2 expected:",
+            "0 statements were executed by no task in the block at test_it.py:*, exactly 1 expected.",
         ]
     )
 
