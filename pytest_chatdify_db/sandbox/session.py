@@ -128,10 +128,11 @@ class SharedSession:
         wanted, limits = in_force.served, in_force.limits
         if limits:
             wanted, limits = in_force.while_it_runs(statements)
-        controls = self._begin_exchange(exchange, wanted, read_only=transaction.read_only)
+        read_only = transaction.read_only and not self._checks_others(transaction, statements)
+        controls = self._begin_exchange(exchange, wanted, read_only=read_only)
         exchange.ask(request, reply)
         at = len(exchange.replies)
-        if transaction.read_only:
+        if read_only:
             exchange.ask(wire.query(READ_ONLY_END), Reply())
         values = None
         if changes:
@@ -154,6 +155,11 @@ class SharedSession:
         if identity := client.parameters.in_force.identity:
             self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
+
+    def _checks_others(self, transaction: Transaction, statements: Sequence[Statement]) -> bool:
+        """Return whether *statements* check what only others have written, and committed; a check locks rows."""
+        kinds = {statement.kind for statement in statements}
+        return kinds == {Kind.SET_CONSTRAINTS} and not self.has_deferred(transaction)
 
     def _refusal(self, client: Client, statements: Sequence[Statement], changes: Sequence[Change]) -> bytes | None:
         """Return the error that keeps *statements* from running though their client might run them, if there is one."""
