@@ -38,7 +38,8 @@ class Callers:
         self._skipped = (
             "<",
             _PLUGIN,
-            *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
+            # With an environment inside the project, the command `pytest` lies there too.
+            *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "scripts")),
         )
 
     def find(self, depth: int = 1) -> Line | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sysconfig
 from pathlib import Path
 
 from sqlalchemy.util import greenlet_spawn
@@ -39,6 +40,13 @@ def test_libraries_are_passed_over() -> None:
 
     assert found[0] is not None
     assert found[0].function == "test_libraries_are_passed_over"
+
+
+def test_the_command_is_passed_over() -> None:
+    """The command `pytest` of an environment inside the project is none of its lines."""
+    command = Path(sysconfig.get_path("scripts"), "pytest")
+
+    assert not Callers(command.parents[2]).knows(str(command))
 
 
 def test_through_a_greenlet() -> None:
