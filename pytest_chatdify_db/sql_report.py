@@ -44,13 +44,14 @@ hint: a connection of an asyncio driver works in the event loop that opened it, 
 
 @dataclass(slots=True)
 class _Told:
-    """A statement, how often it came in a row, and what became of what it wrote."""
+    """A statement, how often it came in a row, what became of what it wrote, and how many had failed before it."""
 
     statement: Statement
     times: int = 1
     seconds: float = 0.0
     fate: str = ""
     is_forgotten: bool = False
+    failures: int = 0
 
 
 class Executed(Protocol):
@@ -89,21 +90,23 @@ def _told(statements: Iterable[Statement]) -> list[_Told]:
     told: list[_Told] = []
     # Of each connection: what it has written in its transaction, and the names of its savepoints between.
     open_: dict[object, list[_Told | str]] = {}
+    failures = 0
     for statement in statements:
         trail = open_.setdefault(statement.client, [])
         if statement.sql == "COMMIT":
-            _decide(trail, "committed")
+            _decide(trail, "committed", failures)
         elif statement.sql == "ROLLBACK":
-            _decide(trail, f"rolled back{_at(statement.line)}")
+            _decide(trail, f"rolled back{_at(statement.line)}", failures)
         elif savepoint := _SAVEPOINT.match(statement.sql):
             if savepoint[1].upper() == "SAVEPOINT":
                 trail.append(savepoint[2])
             else:
-                _decide(trail, f"rolled back to a savepoint{_at(statement.line)}", savepoint[2])
+                _decide(trail, f"rolled back to a savepoint{_at(statement.line)}", failures, savepoint[2])
         if statement.is_control and not statement.error:
             continue
-        each = _Told(statement, seconds=statement.seconds or 0.0)
+        each = _Told(statement, seconds=statement.seconds or 0.0, failures=failures)
         told.append(each)
+        failures += bool(statement.error)
         if statement.is_write and not statement.error:
             each.fate = "not committed"
             each.is_forgotten = statement.actor not in OWN_SESSIONS
@@ -112,8 +115,12 @@ def _told(statements: Iterable[Statement]) -> list[_Told]:
     return told
 
 
-def _decide(trail: list[_Told | str], fate: str, savepoint: str | None = None) -> None:
-    """Say what became of all on the *trail*, or of what came after *savepoint*, and take it off."""
+def _decide(trail: list[_Told | str], fate: str, failures: int, savepoint: str | None = None) -> None:
+    """Say what became of all on the *trail*, or of what came after *savepoint*, and take it off.
+
+    Where a statement of any connection has failed meanwhile, that is why the work was rolled back: a request ends so
+    when the task that it sends fails.
+    """
     ended: list[_Told] = []
     while trail and trail[-1] != savepoint:
         each = trail.pop()
@@ -123,7 +130,7 @@ def _decide(trail: list[_Told | str], fate: str, savepoint: str | None = None) -
     for each in ended:
         if each.fate:
             each.fate = fate
-        each.is_forgotten &= fate.startswith("rolled back") and not has_failed
+        each.is_forgotten &= fate.startswith("rolled back") and not has_failed and each.failures == failures
 
 
 def _at(line: Line | None) -> str:

@@ -99,11 +99,15 @@ def test_forgotten_commit() -> None:
     """What the application wrote and rolled back has a hint, unless a statement failed or the session is the test's."""
     forgotten = [done("INSERT INTO a", "task ship"), done("ROLLBACK", "task ship")]
     failed = [done("UPDATE a", "task ship"), done("UPDATE a", "task ship", error="UniqueViolation"), done("ROLLBACK")]
+    elsewhere = [done("UPDATE a", "request GET /"), done("UPDATE a", client=2, error="DirtyRead"), done("ROLLBACK")]
+    earlier = [done("UPDATE a", client=2, error="UniqueViolation"), *forgotten]
 
     text = section(forgotten, ())
 
     assert "hint: what task ship wrote at web.py:7 in orders was rolled back, and no statement had failed" in text
+    assert "hint" in section(earlier, ())
     assert "hint" not in section(failed, ())
+    assert "hint" not in section(elsewhere, ())
     assert "hint" not in section([done("INSERT INTO a"), done("ROLLBACK")], ())
     assert "hint" not in section([done("INSERT INTO a", "test"), done("COMMIT", "test")], ())
 
