@@ -196,7 +196,7 @@ def _abandon(fixturedef: _AnyFixture, request: pytest.FixtureRequest, reason: Ch
     # pytest runs the finalizers of a fixture only if it has a result.
     fixturedef.cached_result = (None, fixturedef.cache_key(request), (error, None))  # type: ignore[arg-type]  # the request's exact class is private to pytest
     fixturedef.finish(request)  # type: ignore[arg-type]  # the request's exact class is private to pytest
-    raise error
+    raise error from None
 
 
 # Starting ---------------------------------------------------------------------------------------------------------

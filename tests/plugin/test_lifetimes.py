@@ -113,6 +113,7 @@ def test_wider_fixture_asked_for_late(project: Project) -> None:
             "  - make it autouse",
         ]
     )
+    assert result.stdout.str().count("To fix this, either:") == 1
 
 
 def test_what_tear_downs_write_is_undone(project: Project) -> None:
