@@ -37,6 +37,9 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
         statement: What it says.
         is_sole: Whether it is all there is between two ReadyForQuery.
     """
+    transaction = client.transaction
+    if transaction is not None and transaction.lost and statement.kind is Kind.BEGIN:
+        session.roll_back(client)  # its client takes it to have ended; the test that left it open was told
     if (objection := admission.objection(session, client, statement)) is not None:
         return session.fail(client, objection)
     is_alone = is_sole and not client.in_transaction

@@ -64,7 +64,7 @@ def _start(choice: str, image: str, template: Wish, run: Run, progress: Progress
         return _provider(choice, image, template, "as asked for").start(run, progress)
     failures: list[tuple[str, ServerUnavailable]] = []
     for name in ("container", "embedded"):
-        reason = "; ".join([f"no {other} ({error.cause.splitlines()[0]})" for other, error in failures])
+        reason = "; ".join([f"no {other}: {error.cause.splitlines()[0]}" for other, error in failures])
         try:
             return _provider(name, image, template, reason or "the first choice").start(run, progress)
         except ServerUnavailable as error:

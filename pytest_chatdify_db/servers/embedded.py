@@ -77,7 +77,7 @@ class Embedded:
             return Server(
                 address=connection.address,
                 provider=self.name,
-                reason=self.reason + f"; {binaries}",
+                reason=f"{self.reason}; binaries of {binaries.origin}",
                 version=connection.parameters["server_version"].split()[0],
                 is_managed=True,
                 fsync_off=True,

@@ -95,7 +95,7 @@ def test_auto_goes_on_without_the_image(run: Run) -> None:
     server = servers.start("auto", image="127.0.0.1:1/nothing:1", run=run, progress=lambda line: None)
 
     assert server.provider == "embedded"
-    assert server.reason.startswith("no container (")
+    assert server.reason.startswith("no container: ")
 
 
 @pytest.mark.docker

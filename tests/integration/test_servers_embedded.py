@@ -108,7 +108,7 @@ def test_a_server_from_nothing(run: Run) -> None:
     assert settings["listen_addresses"] == ""
     assert Path(server.address.host).stat().st_mode & 0o777 == 0o700
     assert (server.provider, server.is_managed, server.fsync_off) == ("embedded", True, True)
-    assert server.reason.startswith("as asked for; PostgreSQL ")
+    assert server.reason.startswith("as asked for; binaries of ")
 
 
 def test_databases_are_small(run: Run) -> None:

@@ -137,6 +137,19 @@ def test_a_frame_is_undone_and_reported(table: Table, server: ScriptedServer) ->
     assert table.talk(other, "Q rollback") == ["C ROLLBACK", "Z I"]
 
 
+def test_a_lost_transaction_does_not_outlive_the_next_begin(table: Table) -> None:
+    """A client that begins anew takes the one before for ended, and its driver may never roll it back."""
+    client = table.join()
+    table.talk(client, "Q begin; set x.y = 1")
+    table.ask(table.core.pop())
+    table.ask(table.core.push("the next test"))
+    assert table.talk(client, "Q select 1")[-1] == "Z E"
+
+    assert table.talk(client, "Q BEGIN;") == ["C BEGIN", "Z T"]
+    assert table.talk(client, "Q select 1") == ["C SELECT", "Z T"]
+    assert table.talk(client, "Q commit") == ["C COMMIT", "Z I"]
+
+
 @pytest.mark.parametrize(
     "said",
     [

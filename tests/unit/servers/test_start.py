@@ -102,7 +102,7 @@ def test_auto_falls_back_and_says_why(machine: Machine, run: Run) -> None:
     server = machine.start(run)
 
     assert server.provider == "embedded"
-    assert server.reason == "no container (the package testcontainers is not installed)"
+    assert server.reason == "no container: the package testcontainers is not installed"
 
 
 def test_auto_without_anything_is_one_error(machine: Machine, run: Run) -> None:
