@@ -230,7 +230,7 @@ class Client:
     writing_cursors: set[str] = field(default_factory=set)
     new_store: Callable[[], Store] = Memory
     explanation: str = ""  # of a cancellation, if it was not the client's own
-    is_told_of_end: bool = False  # the server's own last words have gone to it
+    is_told_of_end: bool = False  # the last words of its connection have gone to it
     _buffer: bytearray = field(default_factory=bytearray)
     _unit: list[Message] = field(default_factory=list)
 

@@ -76,6 +76,7 @@ def interrupted(session: SharedSession, client: Client, copying: Copying, data: 
     if not relay.is_cut_short:
         return True
     client.send(refusals.SYNC_LOST)
+    client.is_told_of_end = True
     client.stage = Stage.ENDED
     client.units.clear()
     return False

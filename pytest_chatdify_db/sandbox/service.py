@@ -15,7 +15,6 @@ from pytest_chatdify_db.sandbox.client import (
     SYNC,
     Client,
     Message,
-    Stage,
 )
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
@@ -38,7 +37,7 @@ def serve(session: SharedSession, client: Client, unit: list[Message]) -> Genera
         return
     if len(unit) > 1:
         yield from extended.run(session, client, unit[:-1])
-        if client.copying is not None or client.stage is Stage.ENDED:
+        if client.copying is not None or client.is_told_of_end:  # one that has only hung up is served to the end
             return
     yield from _end(session, client, last)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Annotated, Any
 
 import httpx
@@ -283,8 +284,13 @@ def test_a_session_that_outlives_its_request(app: FastAPI) -> None:
 
 def test_streaming_session(app: FastAPI, client: Callable[[], httpx.Client]) -> None:
     """``get_streaming_session`` lives until the last byte, and stores what was committed explicitly."""
+    ended = Event()
 
-    @app.get("/")
+    async def note_end() -> AsyncIterator[None]:
+        yield
+        ended.set()  # dependencies are left last first, and the client may have read all before
+
+    @app.get("/", dependencies=[Depends(note_end)])
     async def endpoint(session: AsyncSession = Depends(get_streaming_session)) -> StreamingResponse:
         async def rows() -> AsyncIterator[str]:
             async with session.begin():
@@ -298,6 +304,7 @@ def test_streaming_session(app: FastAPI, client: Callable[[], httpx.Client]) -> 
     with client() as http:
         assert http.get("/").text == "1"
 
+    assert ended.wait(30)
     assert names() == ["kept"]
 
 

@@ -228,6 +228,18 @@ def test_a_pipeline_when_the_data_of_a_copy_was_wrong(table: Table, server: Scri
     assert client.stage is Stage.READY
 
 
+def test_a_pipeline_of_a_client_that_goes_at_once(table: Table, server: ScriptedServer) -> None:
+    """What it has sent before Terminate, in the same packet, is done to its end: its Sync commits."""
+    client = table.join()
+    server.heard.clear()
+
+    lines = ("P - insert into t values (1)", "B - -", "E -", "S", "Q select 2", "X")
+    assert table.talk(client, *lines) == ["1", "2", "C INSERT", "Z I", "C SELECT", "Z I"]
+    table.core.closed(client)
+    table.talk(table.join(), "Q select 3")
+    assert not any("ROLLBACK" in text for text in server.heard)
+
+
 def test_a_long_text_is_not_remembered(table: Table, server: ScriptedServer) -> None:
     """It is judged each time, as is one about which there is a notice."""
     client = table.join()
