@@ -45,6 +45,20 @@ def test_names_tell_what_they_are() -> None:
     assert naming.run_prefix(RUN) == "chatdify_db_ab12cd34_"
 
 
+def test_a_long_name_ends_in_a_hash_of_all_of_it() -> None:
+    """The name stays readable, and two tests whose names begin alike have two databases."""
+    one, other = (naming.worker_name(RUN, "main", "a" * 100 + end) for end in "xy")
+
+    assert one.startswith("chatdify_db_ab12cd34_main_aaaa")
+    assert len(one) == len(other) == naming.MAX_BYTES
+    assert one != other
+
+
+def test_different_names_have_different_locks() -> None:
+    """Two runs that share a server do not wait for each other."""
+    assert naming.lock_key("ab12cd34") != naming.lock_key("ab12cd35")
+
+
 def test_a_run_is_no_prefix_of_another() -> None:
     """Dropping the databases of one run spares those of a run whose id begins the same."""
     assert not naming.worker_name("ab12cd345", "gw0").startswith(naming.run_prefix(RUN))

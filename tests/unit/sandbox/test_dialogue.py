@@ -25,6 +25,16 @@ def test_cut_anywhere(said: list[Said], data: st.DataObject) -> None:
     assert [each for part in taken for each in part] == said
 
 
+def test_cut_within_a_value() -> None:
+    """What is not whole yet is kept for the rest of it."""
+    one, other = {"do": "push", "name": "a"}, {"do": "pop"}
+    stream, unpacker = packed(one) + packed(other), Unpacker()
+
+    assert unpacker.take(stream[:2]) == []
+    assert unpacker.take(stream[2:-1]) == [one]
+    assert unpacker.take(stream[-1:]) == [other]
+
+
 @given(st.lists(SAID, max_size=4))
 def test_stream(said: list[Said]) -> None:
     """A stream yields what was said on it, and then its end."""

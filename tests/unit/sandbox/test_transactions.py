@@ -293,6 +293,21 @@ def test_a_conflict_ends_with_the_frame_that_undoes_both_sides() -> None:
     assert bench.history.conflict is None
 
 
+def test_a_conflict_ends_with_a_frame_above_others() -> None:
+    """All that it was about is undone, and what lies below was never in doubt."""
+    bench = run((3, "write"))
+    bench.push()
+    for step in (Step(1, "begin"), Step(1, "write"), Step(2, "write"), Step(1, "rollback")):
+        bench.take(step)
+
+    assert bench.history.conflict is not None
+
+    bench.pop()
+
+    assert bench.history.conflict is None
+    assert bench.rows == {1}
+
+
 def test_a_transaction_that_outlives_its_frame_is_lost() -> None:
     """Its rollback does nothing any more."""
     bench = run()
