@@ -23,6 +23,7 @@ _CORPUS: Final = f"{_SANDBOX}/corpus"
 #: How each limit begins, and what shows it: a test, a script of the corpus, or a file of the page's own project.
 SHOWN_BY: Final = {
     "Locks never conflict": ("docs/limits.md::tests/test_locks.py",),
+    "One statement at a time": (f"{_SANDBOX}/test_limits.py::test_statements_run_one_after_the_other",),
     "Time stands still": (f"{_SANDBOX}/test_limits.py::test_time_stands_still",),
     "Sequences do not go back": (
         f"{_SANDBOX}/test_limits.py::test_sequences_do_not_go_back",
@@ -39,7 +40,10 @@ SHOWN_BY: Final = {
     "Deferred constraints of two writers": (
         f"{_SANDBOX}/test_constraints.py::test_a_table_that_both_write_to_is_checked_at_the_last_commit",
     ),
-    "`SET` and `set_config()` in a function": (f"{_SANDBOX}/test_limits.py::test_a_setting_inside_a_function_leaks",),
+    "`SET` and `set_config()` in a function": (
+        f"{_SANDBOX}/test_limits.py::test_a_setting_inside_a_function_leaks",
+        f"{_SANDBOX}/test_limits.py::test_a_setting_whose_name_is_not_in_the_text_leaks",
+    ),
     "`NOTIFY` and `pg_notify()` in a trigger": (
         f"{_SANDBOX}/test_limits.py::test_a_notification_inside_a_function_is_not_heard",
         f"{_SANDBOX}/test_limits.py::test_a_notification_for_no_row_is_heard",
@@ -54,6 +58,7 @@ SHOWN_BY: Final = {
     "`SET CONSTRAINTS` belongs to its client": (
         f"{_SANDBOX}/test_constraints.py::test_an_immediate_check_waits_for_commit_while_another_has_rows_that_fail_it",
     ),
+    "`ALTER ROLE": (f"{_SANDBOX}/test_limits.py::test_settings_of_a_role_are_for_new_sessions",),
     "A custom setting": (f"{_SANDBOX}/test_limits.py::test_a_custom_setting_that_another_client_has_used_is_empty",),
     "`lastval()` and `currval()`": (
         f"{_SANDBOX}/test_limits.py::test_lastval_speaks_of_whoever_drew_last",
@@ -79,6 +84,7 @@ SHOWN_BY: Final = {
     "Statistics and other sessions' views": (
         f"{_SANDBOX}/test_limits.py::test_all_clients_are_one_session_to_the_server",
         f"{_SANDBOX}/test_limits.py::test_the_server_knows_of_no_channel",
+        f"{_SANDBOX}/test_limits.py::test_the_server_does_not_know_a_connections_process_id",
     ),
     "With a database of its own": (
         "docs/limits.md::tests/test_wider_fixtures.py",
@@ -92,9 +98,6 @@ SHOWN_BY: Final = {
     "PostgreSQL 14 or newer": (
         "tests/unit/servers/test_binaries.py::test_the_wheel_comes_first_newest_first",
         "tests/integration/test_servers_embedded.py::test_no_programs_at_all",
-    ),
-    "With `standard_conforming_strings = off`": (
-        f"{_CORPUS}/simple.txt::a string that looks like several statements with standard_conforming_strings off",
     ),
     "asyncpg, psycopg2 and psycopg 3": (f"{_SANDBOX}/test_checklist.py::test_1_replication_is_refused",),
     "A transaction pooler": (f"{_SANDBOX}/test_pooler.py::test_a_pooler_in_front_of_the_sandbox",),

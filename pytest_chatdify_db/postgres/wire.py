@@ -175,7 +175,8 @@ def error_fields(body: bytes) -> dict[str, str]:
 
 def _report(kind: bytes, severity: str, fields: Iterable[tuple[str, str]]) -> bytes:
     pairs = [("S", severity), ("V", severity), *fields]
-    return message(kind, b"".join(f"{code}{value}".encode() + b"\0" for code, value in pairs if value) + b"\0")
+    texts = (f"{code}{value}\0".encode("utf-8", "surrogateescape") for code, value in pairs if value)
+    return message(kind, b"".join(texts) + b"\0")
 
 
 def error(sqlstate: str, text: str, *, detail: str = "", hint: str = "", severity: str = "ERROR") -> bytes:

@@ -17,6 +17,7 @@ from pytest_chatdify_db.postgres import wire
 #: Messages that go to the client as they are.
 _PASSED: Final = frozenset(b"DTtdcHIsnV")
 _DATA_ROW: Final = ord("D")
+_NOT_RECOGNISED: Final = wire.message(b"f", b"the test's sandbox has not recognised the statement\0")
 _header = Struct("!Bi").unpack_from
 
 
@@ -25,9 +26,11 @@ class Reply:
 
     Attributes:
         is_statement: Whether it answers a client's own statement, the one thing that may be cancelled.
+        takes_data: Whether the data of a COPY FROM STDIN goes with the request.
     """
 
     is_statement = False
+    takes_data = False
     notices = b""
 
     def __init__(self) -> None:
@@ -181,6 +184,8 @@ class Backend:
             self.parameters[name.decode()] = value.decode("utf-8", "replace")
         elif kind == 65:  # NotificationResponse
             self.notified(message)
+        elif kind == 71 and not self._waiting[0].takes_data:  # CopyInResponse: nobody would ever send the data
+            self.out += _NOT_RECOGNISED
         else:
             if kind == 69 and b"\0VFATAL\0" in message:
                 self.fatal = message

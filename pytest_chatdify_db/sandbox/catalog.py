@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from pytest_chatdify_db.postgres.quoting import in_ascii
 from pytest_chatdify_db.sandbox.lexer import text_of, words
 from pytest_chatdify_db.sandbox.sql import Statement
 
@@ -58,6 +59,7 @@ _WRITING: Final = frozenset(
         "lo_creat",
         "lo_from_bytea",
         "lo_import",
+        "lo_open",  # a rollback closes what was opened
         "lo_put",
         "lo_unlink",
         "lowrite",
@@ -112,7 +114,7 @@ class Catalog:
         """
         if self.has_operators:
             return statement.reads_data
-        named = words(statement.text) if self.named or statement.has_comment else statement.calls
+        named = words(statement.text) if self.named else statement.calls
         return not self._writing.isdisjoint(named)
 
     @cached_property
@@ -130,8 +132,8 @@ class Catalog:
         none: what must wait does, and what has to be checked is, at COMMIT.
         """
         immediate = [name for name in self.tables if name not in self.deferred]
-        now = [f"SET CONSTRAINTS {','.join(immediate)} IMMEDIATE"] if immediate else []
-        later = [f"SET CONSTRAINTS {','.join(self.deferred)} DEFERRED"] if self.deferred else []
+        now = [f"SET CONSTRAINTS {listed(immediate)} IMMEDIATE"] if immediate else []
+        later = [f"SET CONSTRAINTS {listed(self.deferred)} DEFERRED"] if self.deferred else []
         return [";".join(sql) for sql in ([*now, *later, *asked], later) if sql]
 
     def check(self, constraints: Sequence[str] | None = None) -> str:
@@ -140,9 +142,14 @@ class Catalog:
         Args:
             constraints: Which ones; default all.
         """
-        names = ",".join(constraints) if constraints is not None else "ALL"
+        names = listed(constraints) if constraints is not None else "ALL"
         again = [name for name in self.deferred if constraints is None or name in constraints]
-        return f"SET CONSTRAINTS {names} IMMEDIATE" + (f";SET CONSTRAINTS {','.join(again)} DEFERRED" if again else "")
+        return f"SET CONSTRAINTS {names} IMMEDIATE" + (f";SET CONSTRAINTS {listed(again)} DEFERRED" if again else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the *names* of constraints as SQL lists them."""
+    return ",".join(map(in_ascii, names))
 
 
 def defines(statement: Statement) -> bool:

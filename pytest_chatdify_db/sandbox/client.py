@@ -177,6 +177,7 @@ class Copying:
         text: The query it stands in; None in the extended protocol.
         following: The statements behind it in that query, and where each begins.
         data: What has come of the data, where more of it is to come behind a Sync or Flush.
+        is_cancelled: Whether it was cancelled meanwhile.
     """
 
     request: bytes
@@ -184,6 +185,7 @@ class Copying:
     text: Text | None = None
     following: Sequence[tuple[Statement, int]] = ()
     data: list[Message] = field(default_factory=list)
+    is_cancelled: bool = False
 
     @property
     def is_extended(self) -> bool:
@@ -234,6 +236,21 @@ class Client:
     _buffer: bytearray = field(default_factory=bytearray)
     _unit: list[Message] = field(default_factory=list)
 
+    def readable(self, text: bytes) -> bytes:
+        """Return a query *text* as one that can be read byte by byte."""
+        reading = self.parameters.in_force.reading
+        return text if reading is None else reading.readable(text)
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of what it says, as the server calls it."""
+        return self.reported.get("client_encoding", "UTF8")
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether what it says is UTF-8."""
+        return self.encoding == "UTF8"
+
     def runs(self, sql: bytes | str) -> None:
         """Take note of the statement that it executes now, of which *sql* is the beginning."""
         self.last_sql = sql
@@ -263,10 +280,14 @@ class Client:
             identifier: What stands for it in SQL, if it is longer than a name: the server will say that it cuts it.
         """
         longest = self.prefix + (identifier or name)
-        if len(longest) <= NAME_LENGTH:
+        has_bytes = not (longest.isascii() or self.is_utf8)  # that are others in the next client's encoding
+        if len(longest) <= NAME_LENGTH and not has_bytes:
             return longest
         # The server would cut off what tells it from others.
         digest = blake2b(name[:NAME_LENGTH], digest_size=12).hexdigest().encode()
+        if has_bytes:
+            self.long_names[self.prefix + digest] = name[:NAME_LENGTH]
+            return self.prefix + digest
         longest = self.prefix + digest + b"." + (identifier or name)
         server_name = cut(longest.decode("latin-1")).encode("latin-1")
         self.long_names[server_name] = name

@@ -31,13 +31,16 @@ def check(session: SharedSession, client: Client, transaction: Transaction) -> G
         and session.has_deferred(client.transaction)
     ]
     session.history.constraints = ()  # a check leaves them as they were declared
+    settings = client.parameters.in_force.lasting
     if not others:
-        reply = yield from session.attempt(_as_in(transaction, session.catalog.check()), is_statement=True)
+        sql = _as_in(transaction, session.catalog.check())
+        reply = yield from session.attempt(sql, is_statement=True, settings=settings)
         return _told(session, client, reply)
     contested = {text_of(table) for other in others for table in other.tables}
     waiting = session.catalog.on(transaction.tables)
     while waiting:
-        reply = yield from session.attempt(_as_in(transaction, session.catalog.check(waiting)), is_statement=True)
+        sql = _as_in(transaction, session.catalog.check(waiting))
+        reply = yield from session.attempt(sql, is_statement=True, settings=settings)
         if reply.error is None or reply.fields.get("t") not in contested:
             return _told(session, client, reply)
         failed = f"{reply.fields.get('s')}.{reply.fields.get('n')}"

@@ -13,7 +13,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, parameters, refusals
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.lexer import text_of
+from pytest_chatdify_db.sandbox.lexer import exactly
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
@@ -148,7 +148,7 @@ def _release(session: SharedSession, client: Client, statement: Statement) -> Wo
         return session.fail(client, refusals.needs_transaction("RELEASE SAVEPOINT"))
     index = transaction.find(statement.name)
     if index is None:
-        return session.fail(client, refusals.no_savepoint(text_of(statement.name)))
+        return session.fail(client, refusals.no_savepoint(statement.name))
     transaction.read_only = transaction.levels[index].read_only  # as the server has it
     session.history.leave(transaction, index)
     session.cursors.release(client, index)
@@ -164,7 +164,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     if transaction.lost:
         return session.fail(client, refusals.lost(transaction.lost))
     if index is None:
-        return session.fail(client, refusals.no_savepoint(text_of(statement.name)))
+        return session.fail(client, refusals.no_savepoint(statement.name))
     session.undo(client, index)
     session.cursors.roll_back_to(client, index)
     transaction.failed = False
@@ -194,7 +194,7 @@ def _no_snapshot(transaction: Transaction, snapshot: str) -> bytes:
         text = "a snapshot-importing transaction must have isolation level SERIALIZABLE or REPEATABLE READ"
         return wire.error("0A000", text)
     if _SNAPSHOT.fullmatch(snapshot) is None:
-        return wire.error("22023", f'invalid snapshot identifier: "{text_of(snapshot)}"')
+        return wire.error("22023", f'invalid snapshot identifier: "{exactly(snapshot)}"')
     return refusals.NO_SNAPSHOT
 
 

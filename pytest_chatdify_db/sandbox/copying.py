@@ -102,7 +102,8 @@ class _CutShort(Relay):
 def _run(session: SharedSession, client: Client, copying: Copying, data: list[Message], relay: Relay) -> Work:
     client.copying = None
     # The test may have ended while the data came.
-    if (objection := admission.objection(session, client, copying.statement)) is not None:
+    objection = admission.objection(session, client, copying.statement)
+    if (objection := refusals.CANCELLED if copying.is_cancelled else objection) is not None:
         client.skips = copying.is_extended
         return session.fail(client, objection)
     tail = data[-1].encoded + (wire.SYNC if copying.is_extended else b"")

@@ -150,9 +150,13 @@ class Core:
 
     def _start(self, client: Client, packet: bytes, protocol: int) -> None:
         if protocol >> 16 != 3:
-            self._refuse(client, "0A000", f"unsupported frontend protocol {protocol >> 16}.{protocol & 0xFFFF}")
+            asked = f"{protocol >> 16}.{protocol & 0xFFFF}"
+            self._refuse(client, "0A000", f"unsupported frontend protocol {asked}: server supports 3.0 to 3.2")
             return
         given = wire.startup_parameters(packet)
+        if not given.get("user"):
+            self._refuse(client, "28000", "no PostgreSQL user name specified in startup packet")
+            return
         client.user, client.database = given.get("user", ""), given.get("database", given.get("user", ""))
         unknown = [name for name in given if name.startswith("_pq_.")]
         if protocol > wire.PROTOCOL_3_2 or unknown:
@@ -164,7 +168,11 @@ class Core:
         if given.get("replication", "off") not in {"off", "false", "0", "no"}:
             self._refuse(client, "0A000", "replication connections are not available in a test")
             return
-        client.parameters.start(parameters.startup_settings(given))
+        try:
+            client.parameters.start(parameters.startup_settings(given))
+        except parameters.BadOption as problem:
+            self._refuse(client, "42601", *problem.args)
+            return
         client.stage = Stage.IDENTIFYING
         client.send(_CLEARTEXT)
 
@@ -220,6 +228,8 @@ class Core:
             self.interrupt(client)
         elif client.number in self._queued and client.units:
             service.cancel(self.session, client, client.units.popleft())
+        elif client.copying is not None:
+            client.copying.is_cancelled = True
 
     def interrupt(self, client: Client) -> None:
         """Have the server cancel the statement of a client that is served.

@@ -28,7 +28,8 @@ class Cursors:
         cursor = client.cursors.get(known)
         if cursor is not None:
             return name if cursor.server_name == known else cursor.server_name
-        return name if self._owners.get(known, client.number) == client.number else client.server_name(name)
+        is_free = self._owners.get(known, client.number) == client.number and (name.isascii() or client.is_utf8)
+        return name if is_free else client.server_name(name)
 
     def opened(self, client: Client, name: bytes, *, is_holdable: bool = False, is_private: bool = False) -> None:
         """Note that the client has opened a cursor.

@@ -212,7 +212,7 @@ class DirectSession:
         text, _ = wire.cstring(body)
         self.client.statements.pop(b"", None)
         self.client.runs(text[:2_000])
-        parts = texts.parts(text)
+        parts = texts.parts(self.client.readable(text))
         for statement, _ in parts:
             self._see(statement)
         return wire.query(names.text_for_server(self.client, text, parts, None).sent)

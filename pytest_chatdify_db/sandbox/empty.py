@@ -49,7 +49,7 @@ def _parse(client: Client, body: bytes) -> Callable[[], bytes] | None:
     called, after = wire.cstring(body)
     name = called[:NAME_LENGTH]
     text, end = wire.cstring(body, after)
-    if (name and name in client.statements) or body[end:] != _NONE or sql.parse(text):
+    if (name and name in client.statements) or body[end:] != _NONE or not body.isascii() or sql.parse(text):
         return None
 
     def prepare() -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals
+from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals, sql
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -110,10 +110,8 @@ class _Pipeline:
             objection = yield from self._parse(body)
         elif kind == BIND:
             lives_on = not _is_executed(following)
-            if body[:1] == b"\0" and (b"" in self.client.cursors or (lives_on and b"" in self.client.portals)):
-                if not (yield from self.flush()):
-                    return False
-                self.session.cursors.close_unnamed(self.client)
+            if not (yield from self._make_way(body, lives_on=lives_on)):
+                return False
             objection = self._bind(body, lives_on=lives_on)
         elif body[:1] == b"S":
             objection = self._describe_or_close_statement(kind, body)
@@ -241,6 +239,24 @@ class _Pipeline:
         client.portals[portal] = Portal(prepared, values, bind)
         self.segment.data += bind
         return None
+
+    def _make_way(self, body: bytes, *, lives_on: bool) -> Work:
+        """Send what cannot go together with a Bind, and close the unnamed portal where it takes its place."""
+        if self.segment.executed and self._overlays(body) and not (yield from self.flush()):
+            return False
+        if body[:1] == b"\0" and (b"" in self.client.cursors or (lives_on and b"" in self.client.portals)):
+            if not (yield from self.flush()):
+                return False
+            self.session.cursors.close_unnamed(self.client)
+        return True
+
+    def _overlays(self, body: bytes) -> bool:
+        """Return whether what a Bind is about is not to travel with what the segment executes."""
+        name, _ = wire.cstring(body, wire.cstring(body)[1])
+        prepared = self.client.statements.get(name[:NAME_LENGTH])
+        if prepared is None or prepared.statement is None:
+            return False
+        return sql.overlays(prepared.statement, (each.statement for each in self.segment.executed if each.statement))
 
     def _bind_in_failed(self, portal: bytes, name: bytes, prepared: Prepared | None, rest: bytes) -> bytes | None:
         """Return the error of a Bind in a failed transaction, as ``exec_bind_message`` looks for it."""

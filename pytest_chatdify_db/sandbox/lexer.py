@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 #: Bytes of the longest name (NAMEDATALEN - 1).
@@ -22,26 +23,40 @@ _GAP = r"(?>[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?>[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+"
 #: The inside of a string constant. One with escapes has them in all its parts, though only the first has the letter.
 _ESCAPED = rf"[^'\\]*+(?>(?:\\.|'(?:{_GAP})?')[^'\\]*+)*+"
 _PLAIN = rf"[^']*+(?>'(?:{_GAP})?'[^']*+)*+"
-_TOKEN = re.compile(
-    rf"""
+#: What may follow a string or name with U&: the character that escapes in it.
+_UESCAPE = r"(?>[ \t\n\r\f\v]|--[^\r\n]*+[\r\n])*+uescape[ \t\n\r\f\v]*+'([^'])'"
+
+
+@cache
+def _token(plain: str) -> re.Pattern[str]:
+    """Return what finds a token, where *plain* is the inside of a string without a letter in front."""
+    return re.compile(
+        rf"""
     (?P<space>{SPACE}|--[^\r\n]*)
   | (?P<comment>/\*)
   | (?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$)
   | (?P<escape>[eE]'{_ESCAPED}(?:'|\Z|\\\Z))
-  | (?P<string>(?:[bBxXnN]|[uU]&)?'{_PLAIN}(?:'|\Z))
-  | (?P<quoted>(?:[uU]&)?"[^"]*+(?>""[^"]*+)*+(?:"|\Z))
+  | (?P<unicode>[uU]&(?:'{_PLAIN}(?:'|\Z)|"[^"]*+(?>""[^"]*+)*+(?:"|\Z))(?i:{_UESCAPE})?)
+  | (?P<string>[bBxXnN]?'{plain}(?:'|\Z))
+  | (?P<quoted>"[^"]*+(?>""[^"]*+)*+(?:"|\Z))
   | (?P<name>{NAME})
   | (?P<param>\$[0-9]+)
   | (?P<number>[0-9][0-9A-Za-z_.]*)
   | (?P<symbol>.)
     """,
-    re.VERBOSE | re.DOTALL,
-)
+        re.VERBOSE | re.DOTALL,
+    )
+
+
+_TOKEN = _token(_PLAIN)
+_PAIR = re.compile(r"\\.", re.DOTALL)
 _QUOTES = re.compile(rf"'(?:{_GAP})?'")
 _ESCAPE = re.compile(
     rf"\\(?:u([0-9A-Fa-f]{{4}})|U([0-9A-Fa-f]{{8}})|x([0-9A-Fa-f]{{1,2}})|([0-7]{{1,3}})|(.))|{_QUOTES.pattern}",
     re.DOTALL,
 )
+_UNICODE = re.compile(rf"u&(['\"])(.*?)\1(?:{_UESCAPE})?", re.DOTALL | re.IGNORECASE)
+_CODE = re.compile(r"[0-9A-Fa-f]{4,6}")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _WORD = re.compile(NAME)
 #: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
@@ -64,9 +79,11 @@ _RUN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NOISE = re.compile(
-    rf"""[eE]'{_ESCAPED}'|'[^']*+(?>''[^']*+)*+'|"[^"]*+(?>""[^"]*+)*+\"|--[^\r\n]*+|/\*.*?\*/""",
+    rf"""[eE]'{_ESCAPED}'|'[^']*+(?>''[^']*+)*+'|"[^"]*+(?>""[^"]*+)*+\"|--[^\r\n]*+""",
     re.DOTALL,
 )
+#: What one expression cannot pass over: comments nest, and a dollar quote ends with itself.
+_NESTING = re.compile(r"/\*|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
 
 
@@ -85,7 +102,9 @@ class Token(NamedTuple):
     @property
     def identifier(self) -> str:
         """The token as an identifier: folded to lower case, or unquoted."""
-        return self.text[1:-1].replace('""', '"') if self.text.startswith('"') else folded(self.text)
+        if self.text.startswith('"'):
+            return self.text[1:-1].replace('""', '"')
+        return _unicode(self.text) if self.text[1:2] == "&" else folded(self.text)
 
     @property
     def name(self) -> str:
@@ -95,7 +114,9 @@ class Token(NamedTuple):
     @property
     def literal(self) -> str:
         """The token as a string constant without its quotes."""
-        body = self.text.lstrip("eEnNuU&")
+        if self.text[1:2] == "&":
+            return _unicode(self.text)
+        body = self.text.lstrip("eEnN")
         if not body.startswith("'"):
             return self.text
         inside = body[1:-1]
@@ -115,14 +136,14 @@ def cut(identifier: str) -> str:
     return whole.encode().decode("latin-1")
 
 
-def tokens(text: str, start: int = 0) -> Iterator[Token]:
-    """Yield the tokens of *text* from *start*, white space and comments left out.
+def tokens(text: str, pattern: re.Pattern[str] = _TOKEN) -> Iterator[Token]:
+    """Yield the tokens of *text*, white space and comments left out.
 
     Block comments nest, and a dollar-quoted string is one token (PostgreSQL 18, sections 4.1.2.4 and 4.1.5).
     """
-    position, end = start, len(text)
+    position, end = 0, len(text)
     while position < end:
-        found = _TOKEN.match(text, position)
+        found = pattern.match(text, position)
         assert found is not None  # the last alternative takes any character
         stop, group = found.end(), found.lastgroup
         if group == "comment":
@@ -196,6 +217,8 @@ def _ends_compound(text: str) -> Iterator[int]:
         elif word == ";" and depth <= 0 and not body:
             yield token.start
             depth = 0
+        elif previous in {"as", "."}:
+            pass  # a name, whatever word it is
         elif (word == "atomic" and previous == "begin") or (body and word == "case"):
             body += 1
         elif body and word == "end":
@@ -226,9 +249,30 @@ def called(text: str) -> frozenset[str]:
     return frozenset(map(folded, _CALL.findall(text)))
 
 
-def text_of(seen: str) -> str:
-    """Return as text what was seen byte by byte."""
-    return seen if seen.isascii() else seen.encode("latin-1").decode("utf-8", "replace")
+def text_of(seen: str, encoding: str = "UTF8") -> str:
+    """Return as text what was seen byte by byte, in an *encoding* by the server's name of it."""
+    if seen.isascii():
+        return seen
+    codec = encoding.replace("WIN", "cp").replace("KOI8", "koi8_")
+    try:
+        return seen.encode("latin-1").decode(codec, "replace")
+    except LookupError:  # one that Python does not know, or none
+        return seen
+
+
+def exactly(seen: str) -> str:
+    """Return as text, for a message, what was seen byte by byte: in any encoding, it is sent as it came."""
+    return seen.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def without_escapes(text: str) -> str:
+    """Return *text* with something else in place of all that a backslash escapes in its plain strings."""
+    parts, at = [], 0
+    for token in tokens(text, _token(_ESCAPED)):
+        if token.text[0] == "'":
+            parts += [text[at : token.start], _PAIR.sub("__", token.text)]
+            at = token.end
+    return "".join([*parts, text[at:]])
 
 
 def words(text: str) -> frozenset[str]:
@@ -238,6 +282,8 @@ def words(text: str) -> frozenset[str]:
 
 def bare(text: str) -> str:
     """Return *text* without its literals, quoted names and comments."""
+    if _NESTING.search(text):
+        return " ".join(token.text for token in tokens(text) if _WORD.fullmatch(token.text))
     return _NOISE.sub(" ", text)
 
 
@@ -255,3 +301,23 @@ def _unescaped(escape: re.Match[str]) -> str:
     if byte or octal:
         return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
     return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
+
+
+def _unicode(text: str) -> str:
+    """Return what a string or name with U& stands for (4.1.2.3)."""
+    found = _UNICODE.fullmatch(text)
+    if found is None:
+        return text  # not terminated: the server will say so
+    quote, inside, escape = found.groups()
+    inside = inside.replace('""', '"') if quote == '"' else _QUOTES.sub(_joined, inside)
+    mark = re.escape(escape or "\\")
+    return re.sub(rf"{mark}{mark}|(?:{mark}(?:\+[0-9A-Fa-f]{{6}}|[0-9A-Fa-f]{{4}}))+", _characters, inside)
+
+
+def _characters(escapes: re.Match[str]) -> str:
+    """Return the characters that *escapes* name, of which two may be the halves of one, or the escape itself."""
+    codes = [min(int(code, 16), 0x10FFFF) for code in _CODE.findall(escapes[0])]
+    if not codes:
+        return escapes[0][0]
+    halves = "".join(map(chr, codes)).encode("utf-16", "surrogatepass")
+    return halves.decode("utf-16", "replace").encode().decode("latin-1")

@@ -20,7 +20,6 @@ from pytest_chatdify_db.sandbox.texts import Parts, Replacement, Text
 
 _STATEMENTS: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})
 _CURSORS: Final = frozenset({Kind.DECLARE, Kind.CURSOR, Kind.CLOSE})
-_CURRENT_OF = re.compile(r"\bwhere\s+current\s+of\s+(\"(?:[^\"]|\"\")+\"|[\w$]+)", re.IGNORECASE)
 _INNER = re.compile(r"\bas\b", re.IGNORECASE)
 
 
@@ -38,15 +37,14 @@ def text_for_server(
         end: Where it ends; by default that is the end of the text.
     """
     end = len(text) if end < 0 else end
-    is_utf8 = client.reported.get("client_encoding", "UTF8") == "UTF8"
     if len(parts) == 1 and parts[0][0].is_plain_read:
-        return Text(text, start, end, (), is_utf8)
+        return Text(text, start, end, (), client.is_utf8)
     found = [
         Replacement(at + first, at + last, words)
         for statement, at in parts
         for first, last, words in _replacements(client, statement, cursors)
     ]
-    return Text(text, start, end, tuple(found), is_utf8)
+    return Text(text, start, end, tuple(found), client.is_utf8)
 
 
 def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes, Prepared]:
@@ -57,7 +55,7 @@ def prepare(client: Client, body: bytes, cursors: Cursors | None) -> tuple[bytes
     """
     name, after = wire.cstring(body)
     original, rest_at = wire.cstring(body, after)
-    found = texts.parts(original)
+    found = texts.parts(client.readable(original))
     statement = found[0][0] if len(found) == 1 else None
     text = text_for_server(client, original, found, cursors)
     rest = text.sent + body[rest_at - 1 :]
@@ -69,8 +67,8 @@ def cursor_of(client: Client, statement: Statement) -> Cursor | None:
     """Return the client's cursor that *statement* reads or speaks of, other than to close it; None if there is none."""
     if statement.kind is Kind.CURSOR:
         return client.cursors.get(statement.name.encode("latin-1"))
-    if "urrent" in statement.text and (match := _CURRENT_OF.search(statement.text)):
-        return client.cursors.get(Token(match[1], 0, 0).name.encode("latin-1"))
+    if (word := statement.current_of) is not None:
+        return client.cursors.get(word.name.encode("latin-1"))
     return None
 
 
@@ -90,8 +88,8 @@ def _replacements(client: Client, statement: Statement, cursors: Cursors | None)
         return
     elif statement.kind in _CURSORS:
         yield from _cursor(client, Token(statement.text[slice(*statement.name_at)], *statement.name_at), cursors)
-    elif "urrent" in statement.text and (match := _CURRENT_OF.search(statement.text)):
-        yield from _cursor(client, Token(match[1], *match.span(1)), cursors)
+    elif (word := statement.current_of) is not None:
+        yield from _cursor(client, word, cursors)
 
 
 def _cursor(client: Client, word: Token, cursors: Cursors) -> Iterator[tuple[int, int, bytes]]:

@@ -7,12 +7,13 @@ are those the server reported after a client's own SET, so that nothing of its s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
 from pytest_chatdify_db.sandbox.lexer import Token, arguments
+from pytest_chatdify_db.sandbox.reading import Reading
 from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, SESSION_LIMITS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
@@ -50,10 +51,25 @@ _NEVER_REFUSED: Final = frozenset(
     }
 )
 
-#: Start-up parameters that are no run-time parameters.
-STARTUP_ONLY: Final = frozenset({"user", "database", "options", "replication"}) | MODE_PARAMETERS
+#: Start-up parameters that are no run-time parameters, or that the server does not heed there.
+STARTUP_ONLY: Final = (
+    frozenset({"user", "database", "options", "replication", "session_authorization"}) | MODE_PARAMETERS
+)
+
+#: That of random() is no state to be had back: it cannot be read.
+_UNREADABLE: Final = frozenset({"seed"})
+
+#: Words of the start-up parameter ``options``, and what escapes in them.
+_OPTION: Final = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_FLAGS_WITH_VALUE: Final = frozenset(f"-{letter}" for letter in "BCcDdfhkNprStvW")
+_FLAGS: Final = _FLAGS_WITH_VALUE | frozenset(f"-{letter}" for letter in "-bEeFijlnOPsT")
 
 _TRUE: Final = frozenset({"true", "t", "1", "on", "yes", "y", "\x01"})
+
+
+class BadOption(Exception):
+    """A start-up packet's ``options`` cannot be read: *message*, and a hint if there is one, as the server says it."""
 
 
 class Change(NamedTuple):
@@ -74,6 +90,7 @@ class InForce:
         limits: The names of those that do not.
         identity: The roles it has taken, empty if it is who it came as.
         is_read_only: Whether transactions are read-only unless they say otherwise.
+        reading: How its texts are read; None for as they come.
     """
 
     settings: Settings
@@ -82,6 +99,7 @@ class InForce:
     limits: frozenset[str]
     identity: tuple[str, ...]
     is_read_only: bool
+    reading: Reading | None
 
     @classmethod
     def of(cls, settings: Settings) -> InForce:
@@ -95,6 +113,10 @@ class InForce:
             limits,
             tuple(settings.get(name, "") for name in _IDENTITY) if has_identity else (),
             settings.get("default_transaction_read_only", "off").lower() in _TRUE,
+            Reading.of(
+                settings.get("client_encoding", ""),
+                escapes=settings.get("standard_conforming_strings", "on").lower() not in _TRUE,
+            ),
         )
 
     def while_it_runs(self, statements: Iterable[Statement]) -> tuple[Settings, frozenset[str]]:
@@ -208,21 +230,33 @@ def startup_settings(parameters: dict[str, str]) -> dict[str, str]:
     found = {name.lower(): value for name, value in parameters.items() if name not in STARTUP_ONLY and name[:1] != "_"}
     if "client_encoding" in found:
         found["client_encoding"] = found["client_encoding"].strip("'\"")
-    words = [word.replace("\\ ", " ") for word in re.split(r"(?<!\\)\s+", parameters.get("options", "").strip())]
-    for flag, word in zip(["", *words], words, strict=False):
-        assignment = word if flag == "-c" else word[2:] if word[:2] in {"-c", "--"} and len(word) > 2 else ""
-        name, equals, value = assignment.partition("=")
-        if equals and name not in MODE_PARAMETERS:  # which each transaction has anew
-            found.setdefault(name.replace("-", "_").lower(), value)
+    for name, value in _options(parameters.get("options", "")):
+        if name not in MODE_PARAMETERS:  # which each transaction has anew
+            found.setdefault(name, value)
     return found
+
+
+def _options(options: str) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the parameters among the server's *options* (``pg_split_opts``)."""
+    words = (_ESCAPED.sub(r"\1", word) for word in _OPTION.findall(options))
+    for word in words:
+        flag, given = word[:2], word[2:] or None
+        if given is None and flag in _FLAGS_WITH_VALUE:
+            given = next(words, None)
+        if flag not in _FLAGS or (given is None and flag in _FLAGS_WITH_VALUE):
+            text = f"invalid command-line argument for server process: {word}"
+            raise BadOption(text, 'Try "postgres --help" for more information.')
+        if given is not None and flag in {"-c", "--"}:
+            name, equals, value = given.partition("=")
+            if not equals:
+                raise BadOption(f"{'-c ' if flag == '-c' else '--'}{given} requires a value")
+            yield name.replace("-", "_").lower(), value
 
 
 def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Change]:
     """Return the parameters *statement* sets; *values* are those bound to its ``$1``, ``$2``, ..."""
-    if statement.kind is Kind.SET:
-        return [Change(statement.name, False)]
-    if statement.kind is Kind.SET_LOCAL:
-        return [Change(statement.name, True)]
+    if statement.kind in {Kind.SET, Kind.SET_LOCAL}:
+        return [Change(statement.name, statement.kind is Kind.SET_LOCAL)] if statement.name not in _UNREADABLE else []
     if statement.kind is Kind.RESET and statement.name in LIMITS:
         return [Change(statement.name, False)]  # to what the server's configuration says
     if "set_config" not in statement.calls:
@@ -238,7 +272,7 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
     return [
         Change(name.lower(), value(given[2][0]).lower() in _TRUE)
         for given in arguments(statement.text, "set_config")
-        if len(given) == 3 and all(given) and (name := value(given[0][0]))
+        if len(given) == 3 and all(given) and (name := value(given[0][0])) and name.lower() not in _UNREADABLE
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox.lexer import exactly
 
 OWN_DATABASE: Final = (
     'Mark the test with @pytest.mark.chatdify_db(isolation="database") to give it a database of its own,'
@@ -149,7 +150,7 @@ def needs_transaction(command: str) -> bytes:
 
 def no_savepoint(name: str) -> bytes:
     """Refuse, as the server does, a savepoint that does not exist."""
-    return wire.error("3B001", f'savepoint "{name}" does not exist')
+    return wire.error("3B001", f'savepoint "{exactly(name)}" does not exist')
 
 
 ESCAPED: Final = "the transaction that isolates this test has ended"

@@ -78,7 +78,7 @@ class Relay(Reply):
         self._prepared = prepared
         self._text = text
         self.holds_tag = holds_tag
-        self._again = again
+        self.takes_data = self._again = again
         self._held = b""
 
     def passed(self, data: bytearray) -> None:
@@ -137,7 +137,7 @@ class Relay(Reply):
 class Probe(Reply):
     """The answer to a COPY FROM STDIN that is taken back at once: how the server would begin it, or why not."""
 
-    is_statement = True
+    is_statement = takes_data = True
 
     def __init__(self, client: Client, text: Text | None = None) -> None:
         super().__init__()

@@ -7,9 +7,11 @@ so that the flow reads from top to bottom; a unit runs to its end before another
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.quoting import in_ascii
 from pytest_chatdify_db.sandbox import (
     catalog,
     constraints,
@@ -49,6 +51,8 @@ Work = Generator[Exchange, None, bool]
 
 _WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
 _FAIL: Final = wire.query("!")
+#: SQLSTATE of a text that is not in its client's encoding.
+_WRONG_BYTES: Final = frozenset({"22021", "22P05"})
 _ERROR: Final = ord("E")
 #: How many texts are remembered to be well-formed, and of what length.
 _REMEMBERED: Final = 1_000
@@ -152,7 +156,8 @@ class SharedSession:
         if told:
             transaction.signals += told
         self._learn(client, statements, changes, values, limits)
-        if identity := client.parameters.in_force.identity:
+        identity = client.parameters.in_force.identity
+        if identity and self.history.settings == client.parameters.in_force.served:  # RESET may have gone further
             self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
 
@@ -179,9 +184,9 @@ class SharedSession:
     ) -> None:
         """Note the parameters that a request has changed, and the limits that were lifted behind it."""
         if values is not None and values.rows:
-            is_utf8 = self.backend.parameters.get("client_encoding") == "UTF8"
+            encoding = self.backend.parameters.get("client_encoding", "UTF8")
             for change, value in zip(changes, values.rows[0], strict=True):
-                client.parameters.learn(change, text_of(value) if value and is_utf8 else value)
+                client.parameters.learn(change, text_of(value, encoding) if value else value)
             self.history.settings = client.parameters.in_force.served
         for statement in statements:
             if statement.kind is Kind.RESET:
@@ -201,12 +206,15 @@ class SharedSession:
             text: What it says.
             is_heard: Whether the client is to have the notices, such as that an identifier is too long.
         """
-        if text in self._well_formed:
+        if text in self._well_formed and client.parameters.in_force.reading is None:
             return None
         yield from self._adopt(client)
         exchange = Exchange()
         guard = self.history.guard()
-        controls = self._begin_exchange(exchange, client.parameters.in_force.served, read_only=False)
+        in_force = client.parameters.in_force
+        self._switch(in_force.served)
+        self.history.sql.append("SAVEPOINT reading")  # the failure takes back what was set since the last one
+        controls = self._begin_exchange(exchange, in_force.served, read_only=False)
         exchange.ask(_FAIL, Reply())
         # In a failed transaction the server parses and does no more.
         reply = exchange.ask(wire.message(b"P", b"\0" + text + b"\0\0\0") + wire.SYNC, Reply())
@@ -215,9 +223,10 @@ class SharedSession:
         self.history.return_to(guard)
         if is_heard:
             client.send(reply.notices)
-        if "P" in reply.fields:
+        if "P" in reply.fields or reply.fields.get("C") in _WRONG_BYTES:
             return reply.error
-        if not reply.notices and len(self._well_formed) < _REMEMBERED and len(text) < _REMEMBERED:
+        is_plain = text.isascii() and in_force.reading is None and len(text) < _REMEMBERED
+        if is_plain and not reply.notices and len(self._well_formed) < _REMEMBERED:
             self._well_formed.add(text)
         return None
 
@@ -228,10 +237,7 @@ class SharedSession:
     def _begin_exchange(self, exchange: Exchange, wanted: Settings, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        if wanted is not self.history.settings:
-            if adopt := parameters.switch(self.history.settings, wanted):
-                self.history.sql.append(adopt)
-            self.history.settings = wanted
+        self._switch(wanted)
         if read_only:
             self.history.sql.append(READ_ONLY_BEGIN)
         if before := self.history.take_sql():
@@ -240,6 +246,13 @@ class SharedSession:
             replies.append(exchange.ask(closing + wire.SYNC, Reply()))
             self._closing.clear()
         return replies
+
+    def _switch(self, wanted: Settings) -> None:
+        """Have the parameters *wanted* in force for what follows."""
+        if wanted is not self.history.settings:
+            if adopt := parameters.switch(self.history.settings, wanted):
+                self.history.sql.append(adopt)
+            self.history.settings = wanted
 
     @property
     def has_something_to_do(self) -> bool:
@@ -322,7 +335,7 @@ class SharedSession:
 
     def _note_temporary(self, client: Client, statement: Statement) -> None:
         if (made := temporary.made(statement, len(self.history.frames))) is not None:
-            client.temporary = {**client.temporary, made.name: made}
+            client.temporary = {**client.temporary, made.name: replace(made, encoding=client.encoding)}
             self.has_temporary = True
         if client.temporary:
             client.temporary = temporary.without(client.temporary, temporary.dropped(statement))
@@ -330,7 +343,7 @@ class SharedSession:
 
     def _set_constraints(self, client: Client, statement: Statement) -> None:
         transaction = self.begin(client)
-        transaction.constraints += (statement.text,)
+        transaction.constraints += (in_ascii(text_of(statement.text, client.encoding)),)
         self.history.constraints = transaction.constraints
 
     def _declared(self, client: Client, statement: Statement) -> None:
@@ -359,14 +372,19 @@ class SharedSession:
             and self.history.own_after(mark.position, transaction.owner)
         )
 
-    def attempt(self, sql: str, *, is_statement: bool = False) -> Generator[Exchange, None, Reply]:
+    def attempt(
+        self, sql: str, *, is_statement: bool = False, settings: Settings | None = None
+    ) -> Generator[Exchange, None, Reply]:
         """Run *sql* for the sandbox itself; where it fails, nothing has happened.
 
         Args:
             sql: What to run.
             is_statement: Whether it is a part of what a client asked for, which may be cancelled.
+            settings: The parameters that are to be in force, none of which the server refuses; None for any.
         """
         guard = self.history.guard()
+        if settings is not None:
+            self._switch(settings)
         exchange = Exchange()
         controls = []
         if before := self.history.take_sql():
@@ -380,12 +398,14 @@ class SharedSession:
         return reply
 
     def _read_catalog(self) -> Generator[Exchange, None, None]:
-        reply = yield from self.attempt(catalog.QUERY)
+        # Names are read as UTF-8.
+        settings = NO_SETTINGS if "client_encoding" in self.history.settings else None
+        reply = yield from self.attempt(catalog.QUERY, settings=settings)
         if reply.error is None:
             before, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
             if new := [name for name in self.catalog.deferred if name not in before.deferred]:
                 # A check has made ALL constraints immediate, those to come included.
-                self.history.sql.append(f"SET CONSTRAINTS {','.join(new)} DEFERRED")
+                self.history.sql.append(f"SET CONSTRAINTS {catalog.listed(new)} DEFERRED")
         self._catalog_is_stale = False
 
     # -- A client's transaction
@@ -416,6 +436,7 @@ class SharedSession:
         if transaction is not None and not transaction.lost and self._catalog_is_stale:
             yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
         if transaction is not None and not transaction.lost and self.has_deferred(transaction):
+            yield from self._adopt(client)  # triggers ask for what it has set
             error = yield from constraints.check(self, client, transaction)
             if error is not None:
                 if relay is not None:

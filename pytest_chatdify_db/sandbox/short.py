@@ -65,6 +65,7 @@ def _guard(session: SharedSession, client: Client, transaction: Transaction) -> 
         or in_force.settings is not session.history.settings
         or in_force.limits
         or in_force.identity
+        or in_force.reading is not None
         or client.cursors
         or client.copying is not None
         or client.skips

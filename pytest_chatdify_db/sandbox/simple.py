@@ -9,7 +9,7 @@ from pytest_chatdify_db.sandbox import admission, control, copying, names, param
 from pytest_chatdify_db.sandbox.client import Client, Copying
 from pytest_chatdify_db.sandbox.relay import COMMAND_COMPLETE, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import CONTROL, Kind
+from pytest_chatdify_db.sandbox.sql import CONTROL, Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Parts
 
 #: Statements that cannot travel to the server in one text with others.
@@ -31,29 +31,36 @@ def query(session: SharedSession, client: Client, text: bytes) -> Work:
         client.send(_PONG)
         return True
     client.runs(text[:2_000])
-    parts = texts.parts(text)
-    if not parts:
+    parts = texts.parts(client.readable(text))
+    if not parts and text.isascii():
         client.send(wire.EMPTY_QUERY)
         return True
-    if _may_be_wrong(client, parts):
+    if _may_be_wrong(client, text, parts):
         if (error := (yield from session.syntax_error(client, text, is_heard=_is_final(client, parts)))) is not None:
             session.fail(client, error)
             return True
+    if not parts:
+        client.send(wire.EMPTY_QUERY)
     return (yield from run(session, client, text, parts, len(parts)))
 
 
-def _may_be_wrong(client: Client, parts: Parts) -> bool:
+def _may_be_wrong(client: Client, text: bytes, parts: Parts) -> bool:
     """Return whether the server must parse all before the sandbox answers a part of it."""
+    if not parts:
+        return True
     first, _ = parts[0]
     if client.transaction is not None and client.transaction.failed:
         return len(parts) > 1 or first.is_doubtful or first.kind not in sql.EXITS
     if len(parts) > 1:
-        return any(statement.kind in SPLITS for statement, _ in parts)
-    return first.is_doubtful and first.kind in SPLITS
+        statements = [statement for statement, _ in parts]
+        return any(each.kind in SPLITS or sql.overlays(each, statements) for each in statements)
+    return (first.is_doubtful or not text.isascii()) and first.kind in SPLITS
 
 
 def _is_final(client: Client, parts: Parts) -> bool:
     """Return whether the server does no more with a text than to parse it."""
+    if not parts:
+        return True
     first, _ = parts[0]
     has_failed = client.transaction is not None and client.transaction.failed
     return (len(parts) == 1 and first.kind in CONTROL) or (has_failed and first.kind not in sql.EXITS)
@@ -65,9 +72,9 @@ def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: i
     for index, (statement, _) in enumerate(parts):
         is_last = index == len(parts) - 1
         if statement.kind not in SPLITS:
-            if not is_last and parts[index + 1][0].kind not in SPLITS:
-                continue
             plain = parts[begin : index + 1]
+            if not is_last and not _is_apart(parts[index + 1][0], plain):
+                continue
             if not (yield from _plain(session, client, text, plain, is_sole=of == 1, is_last=is_last)):
                 return True
         elif statement.kind is Kind.COPY_IN:
@@ -81,6 +88,11 @@ def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: i
                 yield from _commit_behind(session, client, said)
         begin = index + 1
     return True
+
+
+def _is_apart(statement: Statement, before: Parts) -> bool:
+    """Return whether *statement* goes to the server behind a request of what is *before* it, if at all."""
+    return statement.kind in SPLITS or sql.overlays(statement, [each for each, _ in before])
 
 
 def _commit_behind(session: SharedSession, client: Client, said: int) -> Work:

@@ -7,13 +7,14 @@ the server.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
 
-from pytest_chatdify_db.sandbox.lexer import NAME, SPACE, Token, bare, called, split, tokens
+from pytest_chatdify_db.sandbox.lexer import NAME, SPACE, Token, bare, called, folded, split, tokens
 
 
 class Kind(Enum):
@@ -150,12 +151,19 @@ class Statement:
     @cached_property
     def calls(self) -> frozenset[str]:
         """The names that an opening parenthesis follows: every function it calls directly, and some more."""
+        if len(self.text) <= CACHED_LENGTH and _HIDES_CALLS.search(self.text):
+            return frozenset(folded(token.name) for token in tokens(self.text))
         return called(self.text)
 
     @cached_property
-    def has_comment(self) -> bool:
-        """Whether there may be a comment in it."""
-        return "/*" in self.text or "--" in self.text
+    def current_of(self) -> Token | None:
+        """The name of the cursor whose row it changes, None if that is no cursor's."""
+        if _CURRENT.search(self.text) is None:
+            return None
+        parts = list(tokens(self.text))
+        words = [part.word for part in parts]
+        found = (at for at in range(3, len(parts)) if words[at - 3 : at] == ["where", "current", "of"])
+        return next((parts[at] for at in found), None)
 
     @cached_property
     def is_plain_read(self) -> bool:
@@ -186,7 +194,11 @@ _LEAD = re.compile(rf"(?:{SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({NAME})?", re.DOTALL)
 _HARMLESS = re.compile(
     rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
 )
-_WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
+#: A comment in front of the parenthesis, or a name that is no plain word.
+_HIDES_CALLS = re.compile(rf'/\*|--|u&"|"(?!{NAME}")[^"]+"[ \t\n\r]*\(', re.IGNORECASE)
+_CURRENT = re.compile(r"\bcurrent\b", re.IGNORECASE)
+#: With CREATE, which is no name, EXPLAIN ANALYZE makes a table.
+_WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into|create)\b", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
 #: Parameters that stand for modes of the transaction, and the values of the one that has words for values.
@@ -230,6 +242,11 @@ _EXECUTE = re.compile(r"\bexecute\b", re.IGNORECASE)
 _HEAD_LENGTH: Final = 10
 #: Bytes of the longest text whose statements are remembered.
 CACHED_LENGTH: Final = 8_192
+
+
+def overlays(statement: Statement, before: Iterable[Statement]) -> bool:
+    """Return whether *statement* may set what one *before* it has set for longer; both are read back behind it."""
+    return statement.kind is Kind.SET_LOCAL and any(each.kind is Kind.SET for each in before)
 
 
 def parse(sql: bytes) -> tuple[Statement, ...]:
@@ -453,7 +470,8 @@ def _read_copy(text: str, parts: list[Token]) -> Statement:
         depth += (word == "(") - (word == ")")
         if depth == 0 and word in {"from", "to"}:
             if word == "from":
-                return Statement(Kind.COPY_IN if words[index + 1 : index + 2] == ["stdin"] else Kind.WRITE, text)
+                is_in = words[index + 1 : index + 2] in (["stdin"], ["stdout"])  # the server takes either word
+                return Statement(Kind.COPY_IN if is_in else Kind.WRITE, text)
             return Statement(Kind.WRITE if _select_writes(text) else Kind.READ, text)
     return Statement(Kind.WRITE, text)
 

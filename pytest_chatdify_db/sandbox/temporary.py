@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
+from pytest_chatdify_db.postgres.quoting import in_ascii, quote_literal, quote_name
 from pytest_chatdify_db.sandbox.lexer import Token, text_of
 from pytest_chatdify_db.sandbox.sql import Statement
 
@@ -60,12 +60,14 @@ class Temporary:
         sort: ``TABLE``, ``VIEW`` or ``SEQUENCE``.
         at_commit: What the COMMIT of its client does to it.
         depth: How many frames were open when it was made; it goes with the last of them.
+        encoding: That of its name.
     """
 
     name: str
     sort: str = "TABLE"
     at_commit: AtCommit = AtCommit.KEEP
     depth: int = 0
+    encoding: str = "UTF8"
 
     @property
     def drop(self) -> str:
@@ -75,14 +77,13 @@ class Temporary:
     @property
     def empty(self) -> str:
         """The SQL that empties it, if it is there."""
-        table = self._on_server
-        body = f"BEGIN IF pg_catalog.to_regclass({quote_literal(table)}) IS NOT NULL THEN TRUNCATE {table}; END IF; END"
+        body = f"BEGIN TRUNCATE {self._on_server}; EXCEPTION WHEN undefined_table THEN NULL; END"
         return f"DO {quote_literal(body)}"
 
     @property
     def _on_server(self) -> str:
         # Statements are read byte by byte; SQL of the sandbox's own is sent as text.
-        return f"pg_temp.{quote_name(text_of(self.name))}"
+        return "pg_temp." + in_ascii(quote_name(text_of(self.name, self.encoding)))
 
 
 #: A client's temporary tables by name: replaced and never changed, so that a savepoint can keep them.

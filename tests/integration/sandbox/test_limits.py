@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +34,16 @@ def second(sandbox: StagedSandbox) -> Iterator[Connection]:
 def value(connection: Connection, sql: str) -> str | None:
     """Return the first value of the first row that *sql* gives."""
     return connection.query(sql)[0][0]
+
+
+def test_statements_run_one_after_the_other(first: Connection, second: Connection) -> None:
+    """Each begins when the one before it has ended, though two connections run them at once."""
+    sql = "SELECT clock_timestamp(), pg_sleep(0.05), clock_timestamp()"
+    with ThreadPoolExecutor() as pool:
+        rows = [future.result()[0] for future in [pool.submit(each.query, sql) for each in (first, second)]]
+
+    (_, _, ended), (began, _, _) = sorted(rows, key=lambda row: str(row[0]))
+    assert str(ended) < str(began)
 
 
 def test_time_stands_still(first: Connection, second: Connection) -> None:
@@ -66,6 +77,7 @@ def test_sequences_do_not_go_back(sandbox: StagedSandbox, first: Connection) -> 
         ("CREATE DATABASE another", "cannot run inside a transaction block"),
         ("CALL add_and_commit(9)", "invalid transaction termination"),
         ("DO 'BEGIN COMMIT; END'", "invalid transaction termination"),
+        ("COMMIT PREPARED 'x'", "COMMIT PREPARED cannot run inside a transaction block"),
         ("BEGIN; PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION is not available in this test"),
     ],
 )
@@ -88,6 +100,32 @@ def test_a_setting_inside_a_function_leaks(first: Connection, second: Connection
 
     first.query("BEGIN; SELECT slow(); COMMIT")
     assert value(second, "SHOW work_mem") == "3MB"
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_seen"),
+    [
+        ("SELECT set_config('work_mem', '3MB', false)", False),
+        ("SELECT set_config('work_' || 'mem', '3MB', false)", True),
+        ("UPDATE pg_settings SET setting = '3MB' WHERE name = 'work_mem'", True),
+    ],
+)
+def test_a_setting_whose_name_is_not_in_the_text_leaks(
+    first: Connection, second: Connection, sql: str, *, is_seen: bool
+) -> None:
+    """It reaches other clients; one that names the parameter does not."""
+    first.query(sql)
+
+    assert (value(second, "SHOW work_mem") == "3MB") is is_seen
+
+
+def test_settings_of_a_role_are_for_new_sessions(sandbox: StagedSandbox, first: Connection) -> None:
+    """A new connection gets none of the server's, and does not have them; SET reaches its own connection at once."""
+    first.query("ALTER ROLE postgres SET work_mem = '3MB'")
+    with connect(sandbox.address) as new:
+        assert value(new, "SHOW work_mem") != "3MB"
+        new.query("SET work_mem = '3MB'")
+        assert value(new, "SHOW work_mem") == "3MB"
 
 
 def test_a_custom_setting_that_another_client_has_used_is_empty(first: Connection, second: Connection) -> None:
@@ -189,6 +227,8 @@ def test_the_level_of_a_transaction_that_reads_is_not_shown(first: Connection) -
     first.query("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY")
 
     assert value(first, "SHOW transaction_isolation") == "read committed"
+    first.query("COMMIT; BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE")
+    assert value(first, "SHOW transaction_deferrable") == "off"
 
 
 def test_a_notification_for_no_row_is_heard(sandbox: StagedSandbox, first: Connection) -> None:
@@ -273,3 +313,10 @@ def test_the_server_knows_of_no_channel(first: Connection) -> None:
     first.query("LISTEN news")
 
     assert first.query("SELECT pg_listening_channels()") == []
+
+
+def test_the_server_does_not_know_a_connections_process_id(first: Connection, second: Connection) -> None:
+    """What a driver was told is for cancel requests, which the sandbox takes."""
+    assert value(first, f"SELECT pg_terminate_backend({second.pid})") == "f"
+
+    assert value(second, "SELECT 1") == "1"

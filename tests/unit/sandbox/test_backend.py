@@ -60,3 +60,16 @@ def test_what_nobody_asked_for_is_passed_on_or_kept() -> None:
     backend.receive(wire.error("57P01", "shutting down", severity="FATAL"))
 
     assert backend.fatal_text == "shutting down"
+
+
+def test_a_copy_that_nobody_has_data_for_is_ended() -> None:
+    """The server would wait for ever, and everybody with it."""
+    backend = Backend({}, lambda message: None)
+    exchange = Exchange()
+    reply = exchange.ask(b"", Reply())
+    backend.send(exchange)
+    backend.receive(wire.message(b"G", b"\0\0\0"))
+
+    assert backend.out[:1] == b"f"
+    backend.receive(ERROR + wire.READY["E"])
+    assert (reply.error, backend.is_idle) == (ERROR, True)

@@ -7,7 +7,7 @@ import pytest
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Client, Stage
 
-from .table import ScriptedServer, Table
+from .table import COPY_IN, ScriptedServer, Table
 
 CANCELLED = wire.error("57014", "canceling statement due to user request")
 
@@ -50,6 +50,20 @@ def test_a_cancel_waits_for_the_clients_own_statement(table: Table, server: Scri
     table.hear(server.answer(sent[cut:]))
     assert heard(table, client) == ["E 57014", "Z"]
     assert table.core.broken == ""
+
+
+@pytest.mark.parametrize("lines", [["Q copy t from stdin"], ["P - copy t from stdin", "B - -", "E -", "S"]])
+def test_a_cancel_while_a_copy_waits_for_data(table: Table, server: ScriptedServer, lines: list[str]) -> None:
+    """It is told so when the data has come; what was copied is not there."""
+    client = table.join()
+    server.on("copy t", COPY_IN)
+    assert table.talk(client, *lines)[-1].startswith("G")
+    table.core.cancel(client.number, client.key)
+    more = [] if len(lines) == 1 else ["S"]
+
+    error, ready = table.talk(client, "d 1\\n", "c", *more)
+    assert (error, ready) == ("E 57014 canceling statement due to user request", "Z I")
+    assert table.talk(client, "Q select 1")[-1] == "Z I"
 
 
 def test_a_cancel_that_comes_too_late_is_forgotten(table: Table, server: ScriptedServer) -> None:

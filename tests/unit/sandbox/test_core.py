@@ -23,7 +23,9 @@ def told(table: Table, client: Client) -> list[str]:
 @pytest.mark.parametrize(
     ("packets", "error"),
     [
-        (wire.startup({"user": "u"}, 2 << 16), "E 0A000 unsupported frontend protocol 2.0"),
+        (wire.startup({"user": "u"}, 2 << 16), "E 0A000 unsupported frontend protocol 2.0: server supports 3.0 to 3.2"),
+        (wire.startup({"user": ""}), "E 28000 no PostgreSQL user name specified in startup packet"),
+        (wire.startup({"user": "u", "options": "-c a"}), "E 42601 -c a requires a value"),
         (wire.startup({"user": "u", "replication": "true"}), "E 0A000 replication connections are not available"),
         (wire.startup({"user": "x", "database": "d"}) + PASSWORD, "E 28P01 password authentication failed for user"),
         (wire.startup({"user": "u", "database": "d"}) + wire.message(b"p", b"no\0"), "E 28P01 password"),

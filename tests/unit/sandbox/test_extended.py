@@ -294,3 +294,19 @@ def test_a_portal_that_has_run_is_not_fetched_from(table: Table) -> None:
     table.talk(client, "P - begin", "B p -", "E p", "S")
 
     assert table.talk(client, "Q fetch 1 from p") == ['E 55000 portal "p" cannot be run', "Z E"]
+
+
+def test_a_parameter_that_is_set_twice_in_a_pipeline(table: Table, server: ScriptedServer) -> None:
+    """Once for the session and once for the transaction: each value is read back before the next one is set."""
+    client = table.join()
+    client_set = ["P - set a = 1", "B - -", "E -"]
+    local_set = ["P - set local a = 2", "B - -", "E -"]
+    answer = ["1", "2", "C SET"]
+
+    assert table.talk(client, *client_set, "B - nothing", "S")[:3] == answer
+    assert table.talk(client, *client_set, *local_set, "S") == [*answer, *answer, "Z I"]
+    said = [text for text in server.heard if text.startswith(("set", "SELECT pg_catalog.current_setting"))]
+    assert [text.split()[0] for text in said[-4:]] == ["set", "SELECT", "set", "SELECT"]
+
+    server.on("set a", WRONG, at="E")
+    assert table.talk(client, *client_set, *local_set, "S") == ["1", "2", "E 42601 syntax error", "Z I"]

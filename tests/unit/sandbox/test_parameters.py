@@ -50,7 +50,8 @@ def test_set_takes_the_place_of_set_local() -> None:
         ({"options": "-c a=1 -cb=2 --c-d=3"}, {"a": "1", "b": "2", "c_d": "3"}),
         ({"options": r"-c search_path=x,\ y"}, {"search_path": "x, y"}),
         ({"options": "-c A=1", "a": "2", "_pq_.x": "y"}, {"a": "2"}),
-        ({"options": "-c"}, {}),
+        ({"options": r"-c a=\\b -e -S 5 -i"}, {"a": r"\b"}),
+        ({"session_authorization": "x"}, {}),
     ],
 )
 def test_the_startup_packet_is_read(given: dict[str, str], found: dict[str, str]) -> None:
@@ -59,10 +60,30 @@ def test_the_startup_packet_is_read(given: dict[str, str], found: dict[str, str]
 
 
 @pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("-c", "invalid command-line argument for server process: -c"),
+        ("-e x", "invalid command-line argument for server process: x"),
+        ("-x", "invalid command-line argument for server process: -x"),
+        ("-c a", "-c a requires a value"),
+        ("--a", "--a requires a value"),
+    ],
+)
+def test_options_that_cannot_be_read(options: str, text: str) -> None:
+    """The server's own words say why."""
+    with pytest.raises(parameters.BadOption) as raised:
+        parameters.startup_settings({"options": options})
+    assert raised.value.args[0] == text
+
+
+@pytest.mark.parametrize(
     ("text", "values", "found"),
     [
         ("SET a = 1", (), [Change("a", is_local=False)]),
         ("SET LOCAL a = 1", (), [Change("a", is_local=True)]),
+        ("SET seed = 0.5", (), []),
+        ("SELECT set_config('seed', '0.5', false)", (), []),
+        ("SELECT set_config /* here */ ('a', 'x', false)", (), [Change("a", is_local=False)]),
         ("SELECT set_config('A.b', 'x', true)", (), [Change("a.b", is_local=True)]),
         ("SELECT set_config('a', 'x', false), set_config('b', f(1, 2), 't')", (), None),
         ("SELECT set_config($1, $2, $3)", ("a", "x", "on"), [Change("a", is_local=True)]),

@@ -249,3 +249,25 @@ def test_a_long_text_is_not_remembered(table: Table, server: ScriptedServer) -> 
         server.heard.clear()
         table.talk(client, f"Q begin; select '{text}'; commit")
         assert "!" in server.heard
+
+
+def test_bytes_that_may_be_wrong_are_the_servers_to_judge(table: Table, server: ScriptedServer) -> None:
+    """Also in a text that it would not get, for there is nothing in it, or nothing that it is asked."""
+    client = table.join()
+    wrong = wire.error("22021", "invalid byte sequence")
+
+    assert table.talk(client, "Q -- \u00e9") == ["I", "Z I"]
+    assert table.talk(client, "Q begin -- \u00e9") == ["C BEGIN", "Z T"]
+    for text in ("-- \u00e9", "savepoint \u00e9", "select 1; commit; select '\u00e9'"):
+        table.talk(client, "Q rollback")
+        server.on(text.encode().decode("latin-1"), wrong, at="P")
+        assert table.talk(client, f"Q {text}")[0] == "E 22021 invalid byte sequence"
+
+
+def test_a_parameter_that_is_set_twice_in_a_text(table: Table, server: ScriptedServer) -> None:
+    """Once for the session and once for the transaction: each value is read back before the next one is set."""
+    client = table.join()
+
+    assert table.talk(client, "Q set a = 1; set local b = 2; set local c = 3") == ["C SET"] * 3 + ["Z I"]
+    said = [text.strip() for text in server.heard if " set " in f" {text}"]
+    assert said == ["set a = 1", "set local b = 2; set local c = 3"]
