@@ -23,6 +23,8 @@ _NOTES = (
     "Median microseconds of the median of each turn; ratios are taken turn by turn, with their extremes.",
     "'direct' is a TCP connection with a SCRAM password, as applications have; 'unix socket' is the fastest there is, "
     "without a password. The sandbox is reached over its unix socket with a password, as engines in a test process do.",
+    "'forwarder' is a process that copies bytes between two unix sockets and does nothing else: what the detour alone "
+    "costs on this machine, and what no proxy in Python can be faster than.",
 )
 
 
@@ -34,7 +36,15 @@ def tables(stand: Stand, turns: int) -> list[Table]:
         setting.pop()
         waited, reset = _measure_reset(setting, turns * 20)
         sequences = _measure_sequences(setting, turns * 20)
-    columns = ("operation", "driver", "direct", "sandbox", "sandbox / direct", "sandbox / unix socket")
+    columns = (
+        "operation",
+        "driver",
+        "direct",
+        "sandbox",
+        "sandbox / direct",
+        "sandbox / unix socket",
+        "forwarder / direct",
+    )
     return [
         Table("Latency through the sandbox", columns, tuple(rows), _NOTES),
         Table(
@@ -54,7 +64,7 @@ def tables(stand: Stand, turns: int) -> list[Table]:
 
 
 def _row(operation: Operation, seconds: list[list[float]]) -> tuple[str, ...]:
-    direct, local, sandbox = seconds
+    direct, local, forwarded, sandbox = seconds
     return (
         operation.name,
         operation.driver,
@@ -62,14 +72,16 @@ def _row(operation: Operation, seconds: list[list[float]]) -> tuple[str, ...]:
         f"{median(sandbox) * 1e6:,.0f}",
         Figure.ratio(sandbox, direct).text(),
         f"{Figure.ratio(sandbox, local).median:.2f}",
+        f"{Figure.ratio(forwarded, direct).median:.2f}",
     )
 
 
 async def _measure(operation: Operation, setting: Sandboxed, turns: int) -> list[list[float]]:
-    """Return the seconds of a call in each turn: direct over TCP, over a unix socket, through the sandbox."""
-    seconds: list[list[float]] = [[], [], []]
+    """Return the seconds of a call in each turn: direct over TCP, over a unix socket, forwarded, sandboxed."""
+    addresses = (setting.tcp, setting.local, setting.forwarded, setting.sandbox)
+    seconds: list[list[float]] = [[] for _ in addresses]
     async with AsyncExitStack() as stack:
-        calls = [await enter(operation, address, stack) for address in (setting.tcp, setting.local, setting.sandbox)]
+        calls = [await enter(operation, address, stack) for address in addresses]
         for call in calls:
             await take_turn(call, 2)
         for _ in range(turns):

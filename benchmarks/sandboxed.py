@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from benchmarks import forwarder
 from benchmarks.postgres import Stand
 from pytest_chatdify_db import unix_socket
 from pytest_chatdify_db.postgres.address import Address
@@ -47,6 +48,7 @@ class Sandboxed:
         tcp: The database over TCP with a password, as an application connects.
         local: The database over a unix socket without a password, as nothing connects faster.
         sandbox: The sandbox, over its unix socket with a password, as engines in a test process connect.
+        forwarded: The database over a unix socket to a process that only copies bytes to the server's.
         pid: The sandbox's process.
         control: The connection that tells the sandbox where tests end.
         notes: The one that tells it where they begin.
@@ -56,6 +58,7 @@ class Sandboxed:
     tcp: Address
     local: Address
     sandbox: Address
+    forwarded: Address
     pid: int
     control: socket.socket
     notes: socket.socket
@@ -99,13 +102,29 @@ def sandboxed(stand: Stand, *, profile: Path | None = None) -> Iterator[Sandboxe
             _order(control, {"server": server, "identity": identity, "refuse_dirty_reads": False})
             sandbox = Address(str(directory), _PORT, "benchmark", password, "app")
             tcp, local = stand.tcp.with_database(name), stand.local.with_database(name)
-            yield Sandboxed(tcp, local, sandbox, process.pid, control, notes, is_clean)
+            with _forwarded(local) as forwarded:
+                yield Sandboxed(tcp, local, sandbox, forwarded, process.pid, control, notes, is_clean)
         finally:
             control.close()
             notes.close()
             process.wait()
             is_clean.close()
             shutil.rmtree(directory)
+
+
+@contextmanager
+def _forwarded(server: Address) -> Iterator[Address]:
+    """Start the process that only copies bytes; give its address."""
+    directory = Path(tempfile.mkdtemp())
+    path = directory / f".s.PGSQL.{server.port}"
+    command = [sys.executable, "-I", "-S", forwarder.__file__, str(path), f"{server.host}/{path.name}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield dataclasses.replace(server, host=str(directory))
+        process.stdin.close()
+    shutil.rmtree(directory)
 
 
 def _start(fds: tuple[int, ...], profile: Path | None) -> subprocess.Popen[bytes]:
