@@ -98,7 +98,7 @@ def miscounted(name: bytes, prepared: Prepared, rest: bytes) -> bytes | None:
         formats = wire.int16(rest)
         values = wire.int16(rest, 2 + 2 * formats)
     except struct.error as error:
-        raise wire.ProtocolViolation("invalid message format") from error
+        raise wire.ProtocolViolation("insufficient data left in message") from error
     if formats > 1 and formats != values:
         return wire.error("08P01", f"bind message has {formats} parameter formats but {values} parameters")
     text, types = wire.cstring(prepared.rest)

@@ -27,6 +27,7 @@ CORPUS: Final = Path(__file__).parent / "corpus"
 
 #: Seconds after which an answer is taken to be missing. It is a difference of its own, not a measure of speed.
 PATIENCE: Final = 10.0
+_NO_ANSWER: Final = wire.error("", f"no answer in {PATIENCE:.0f} seconds")
 
 
 class Conversation:
@@ -105,7 +106,7 @@ class Conversation:
             try:
                 data = self._socket.recv(1 << 16)
             except TimeoutError:
-                yield wire.error("", f"no answer in {PATIENCE:.0f} seconds")
+                yield _NO_ANSWER
                 return
             except OSError:
                 data = b""
@@ -237,7 +238,7 @@ def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]
             lines += [] if same else [f"    expected: {line}" for line in step.expected]
             lines += [] if same else [f"    sandbox:  {line}" for line in shown]
         else:
-            same = theirs == ours
+            same = theirs == ours and _NO_ANSWER not in theirs  # a step that waits in vain is a mistake in the script
             lines += [] if same else [f"    server:   {show(message)}" for message in theirs]
             lines += [] if same else [f"    sandbox:  {show(message)}" for message in ours]
         is_different |= not same

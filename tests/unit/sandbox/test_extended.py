@@ -232,7 +232,7 @@ def test_close_all_by_a_portal(table: Table) -> None:
         ("B - v 1", "E 25P02"),
         ("B p r", 'E 42P03 cursor "p" already exists'),
         ("raw B 0072000002000000000000000000", "E 08P01 bind message has 2 parameter formats but 0 parameters"),
-        ("raw B 00720000", "E 08P01 invalid message format"),
+        ("raw B 00720000", "E 08P01 insufficient data left in message"),
         ("D p p", "n"),
         ("P - select 1; select 2", "E 42601 cannot insert multiple commands into a prepared statement"),
         ("P - select 1", "E 25P02"),
