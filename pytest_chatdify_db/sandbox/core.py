@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import leftovers, parameters, refusals, service
+from pytest_chatdify_db.sandbox import at_once, leftovers, parameters, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage, Store
 from pytest_chatdify_db.sandbox.direct import DirectSession
@@ -281,6 +281,10 @@ class Core:
             if client.stage is Stage.ENDED:
                 direct.end()
         elif client.units and client.number not in self._queued:
+            is_its_turn = self._job is None and not self._queue and len(client.units) == 1
+            if is_its_turn and at_once.serve(self.session, client, client.units[0]):
+                client.units.clear()
+                return
             self._queued.add(client.number)
             self._queue.append(Task(lambda: self._serve(client), client))
 

@@ -433,9 +433,12 @@ class SharedSession:
             relay: Holds a command tag that the client must not see if that happens.
         """
         transaction = client.transaction
-        if transaction is not None and not transaction.lost and self._catalog_is_stale:
+        if transaction is None:
+            self._end(client, commits=True)
+            return True
+        if not transaction.lost and self._catalog_is_stale:
             yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
-        if transaction is not None and not transaction.lost and self.has_deferred(transaction):
+        if not transaction.lost and self.has_deferred(transaction):
             yield from self._adopt(client)  # triggers ask for what it has set
             error = yield from constraints.check(self, client, transaction)
             if error is not None:
@@ -444,15 +447,22 @@ class SharedSession:
                 client.send(error)
                 self.roll_back(client)
                 return False
-        if transaction is not None:
-            self.history.leave(transaction, 0)
-            client.parameters.end_transaction()
-            if relay is not None:
-                relay.release()
-            self._commit_temporary(client)
-            signals.deliver(self.clients, client, transaction.signals)
-        self._end(client, commits=True)
+        if relay is not None:
+            relay.release()
+        self.keep(client, transaction)
         return True
+
+    def must_check(self, transaction: Transaction) -> bool:
+        """Return whether the server must be asked before *transaction* can commit."""
+        return self._catalog_is_stale or self.has_deferred(transaction)
+
+    def keep(self, client: Client, transaction: Transaction) -> None:
+        """End the client's *transaction* and keep what it wrote, which nothing objects to."""
+        self.history.leave(transaction, 0)
+        client.parameters.end_transaction()
+        self._commit_temporary(client)
+        signals.deliver(self.clients, client, transaction.signals)
+        self._end(client, commits=True)
 
     def roll_back(self, client: Client) -> None:
         """End the client's transaction and undo what it wrote."""

@@ -15,21 +15,10 @@ from pytest_chatdify_db.sandbox.texts import Parts
 #: Statements that cannot travel to the server in one text with others.
 SPLITS: Final = CONTROL | {Kind.COPY_IN}
 
-#: What SQLAlchemy's pools ask before they hand a connection out, and the server's answer to it.
-_PING: Final = b"SELECT 1"
-_PONG: Final = (
-    wire.message(b"T", b"\0\1?column?\0" + bytes(4) + bytes(2) + wire.pack_int32(23) + b"\0\4" + b"\xff" * 4 + b"\0\0")
-    + wire.message(b"D", b"\0\1\0\0\0\x011")
-    + wire.command_complete("SELECT 1")
-)
-
 
 def query(session: SharedSession, client: Client, text: bytes) -> Work:
     """Run a query text; return whether ReadyForQuery is due (it is not while COPY waits for data)."""
     session.close_unnamed(client)
-    if text == _PING and client.transaction is None and not client.parameters.identity:
-        client.send(_PONG)
-        return True
     client.runs(text[:2_000])
     parts = texts.parts(client.readable(text))
     if not parts and text.isascii():

@@ -205,18 +205,6 @@ def test_data_of_a_copy_that_was_cancelled_is_not_cancelled_again(table: Table) 
     assert said == ["E 57014 canceling statement due to user request", "Z I"]
 
 
-def test_the_ping_of_a_pool(table: Table, server: ScriptedServer) -> None:
-    """It is answered without the server, byte by byte as the server would."""
-    client = table.join()
-    server.heard.clear()
-
-    description, *answers = table.talk(client, "Q SELECT 1")
-    assert (description[0], answers) == ("T", ["D 1", "C SELECT 1", "Z I"])
-    assert server.heard == []
-    table.talk(client, "Q begin")
-    assert table.talk(client, "Q SELECT 1") == ["C SELECT", "Z T"]
-
-
 def test_a_pipeline_when_the_data_of_a_copy_was_wrong(table: Table, server: ScriptedServer) -> None:
     """The COPY has failed before it, so it is skipped to its Sync."""
     client = table.join()
