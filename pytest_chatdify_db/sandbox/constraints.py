@@ -30,11 +30,12 @@ def check(session: SharedSession, client: Client, transaction: Transaction) -> G
         and client.transaction is not transaction
         and session.has_deferred(client.transaction)
     ]
-    session.history.constraints = ()  # a check leaves them as they were declared
     settings = client.parameters.in_force.lasting
     if not others:
         sql = _as_in(transaction, session.catalog.check())
         reply = yield from session.attempt(sql, is_statement=True, settings=settings)
+        if reply.error is None:
+            session.history.constraints = ()  # it leaves them as they were declared
         return _told(session, client, reply)
     contested = {text_of(table) for other in others for table in other.tables}
     waiting = session.catalog.on(transaction.tables)
