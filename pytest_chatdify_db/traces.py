@@ -97,7 +97,7 @@ def _digest(path: str) -> str:
         if os.path.isdir(path):  # noqa: PTH112 - see _note
             names = sorted(name for name in os.listdir(path) if name != "__pycache__")  # noqa: PTH208 - see _note
             return sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
-        if os.path.isfile(path):  # noqa: PTH113
+        if os.path.isfile(path):  # noqa: PTH113 - see _note
             return sha256(Path(path).read_bytes()).hexdigest()[:16]
     except OSError:
         return _GONE

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import sys
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -186,3 +188,18 @@ def test_defaults_are_those_of_python_3_11(module: str) -> None:
     fields = [each for kind in found if dataclasses.is_dataclass(kind) for each in dataclasses.fields(kind)]
 
     assert [each.name for each in fields if isinstance(each.default, MappingProxyType)] == []
+
+
+#: What a tool of style or types is told to let pass in a line, and why.
+_IGNORED: Final = re.compile(r"# (?:noqa|type: ignore|pragma: no)(.*)")
+_REASON: Final = re.compile(r"(?:: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)* - |\[[a-z, -]+\]  # | cover - )\S")
+
+
+@pytest.mark.parametrize("folder", ["app", "benchmarks", "examples", _P, "tests"])
+def test_an_exception_has_its_reason(folder: str) -> None:
+    """Whatever ruff or mypy is told to let pass says which rule that is, and why."""
+    files = [path for path in (Path(__file__).parents[1] / folder).rglob("*.py") if path != Path(__file__)]
+    lines = [(path.name, line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    ignored = [(name, found[1]) for name, line in lines if (found := _IGNORED.search(line)) is not None]
+
+    assert [(name, rest) for name, rest in ignored if not _REASON.match(rest)] == []

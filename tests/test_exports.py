@@ -59,7 +59,7 @@ def test_the_public_names_are_sorted_and_single(name: str) -> None:
 @pytest.mark.parametrize("module", [db, pytest_chatdify_db], ids=lambda module: str(module.__name__))
 def test_type_checkers_see_the_same_names(module: object) -> None:
     """The imports under ``TYPE_CHECKING`` and the lazy table name the same things."""
-    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))  # type: ignore[attr-defined]
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))  # type: ignore[attr-defined]  # a module's, by its name
     blocks = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {
         alias.name
@@ -69,7 +69,7 @@ def test_type_checkers_see_the_same_names(module: object) -> None:
         for alias in node.names
     }
 
-    assert seen == set(module.__all__)  # type: ignore[attr-defined]
+    assert seen == set(module.__all__)  # type: ignore[attr-defined]  # a module's, by its name
 
 
 def test_the_type_of_each_fixture_is_exported() -> None:

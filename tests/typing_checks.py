@@ -49,14 +49,14 @@ def overrides(override_dependencies: OverrideDependencies, shop: Shop) -> None:
     """Give the application back as what it is; take callables, values, and keys of any kind."""
     assert_type(override_dependencies(shop, {current_user: "bob"}), Shop)
     override_dependencies(shop, {CurrentUser: lambda: "bob", current_user: None})
-    override_dependencies(shop, {"current_user"})  # type: ignore[arg-type]
-    override_dependencies(shop, overrides={})  # type: ignore[call-arg]
+    override_dependencies(shop, {"current_user"})  # type: ignore[arg-type]  # a stand-in for both sorts of sessions
+    override_dependencies(shop, overrides={})  # type: ignore[call-arg]  # a stand-in for both sorts of sessions
 
 
 def eager(celery_eager: CeleryEager, app: Any) -> None:
     """Take the switches by name."""
     celery_eager(app, propagates=False, store_results=True)
-    celery_eager(app, False)  # type: ignore[call-arg]
+    celery_eager(app, False)  # type: ignore[call-arg]  # wrong on purpose
 
 
 def hooks(capture_on_commit: CaptureOnCommit) -> None:

@@ -40,10 +40,10 @@ class _Nothing:
 
 
 class _AsyncNothing(_Nothing):
-    async def commit(self) -> None:  # type: ignore[override]
+    async def commit(self) -> None:  # type: ignore[override]  # a stand-in for both sorts of sessions
         ...
 
-    async def scalars(self, statement: Any) -> _Result:  # type: ignore[override]
+    async def scalars(self, statement: Any) -> _Result:  # type: ignore[override]  # a stand-in for both sorts of sessions
         return super().scalars(statement)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 
-class User(models.Model):  # type: ignore[misc,unused-ignore]
+class User(models.Model):  # type: ignore[misc,unused-ignore]  # Django has types where its stubs are installed
     """What the tests write and read."""
 
     name = models.CharField(max_length=50, unique=True)

@@ -476,7 +476,7 @@ class Host:
                 core.after_loss = reason
         job: Callable[[], Job]
         if name == "push":
-            job = lambda: core.push(command["name"])  # noqa: E731  a job is what the queue holds
+            job = lambda: core.push(command["name"])  # noqa: E731 - a job is what the queue holds
         elif name == "pop":
             job = core.pop
         elif name == "wrote":
@@ -485,7 +485,7 @@ class Host:
             self._own_database = Address.from_fields(command["address"])
             job = core.enter_direct
         else:
-            job = lambda: core.leave_direct(command["name"])  # noqa: E731  a job is what the queue holds
+            job = lambda: core.leave_direct(command["name"])  # noqa: E731 - a job is what the queue holds
         core.ask(job, answer)
         core.run()
 

@@ -133,7 +133,7 @@ def test_two_runs_at_once_build_one_template(server: Server) -> None:
         go_on.wait()
         return build(address)
 
-    first._build = slow  # type: ignore[method-assign]
+    first._build = slow  # type: ignore[method-assign]  # a build that the test decides about
     one, two = threading.Thread(target=first.template), threading.Thread(target=second.template)
     one.start()
     inside.wait()
@@ -297,7 +297,7 @@ def test_a_build_that_fails_keeps_nobody_waiting(server: Server) -> None:
     def fail(address: Address) -> list[str]:
         raise ZeroDivisionError(address.database)
 
-    process._build = fail  # type: ignore[method-assign]
+    process._build = fail  # type: ignore[method-assign]  # a build that the test decides about
     with pytest.raises(ZeroDivisionError):
         process.template()
     with closing(following.lease):

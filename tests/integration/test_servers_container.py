@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.models.containers import ContainerCollection  # type: ignore[import-untyped]
+from docker.models.containers import ContainerCollection  # type: ignore[import-untyped]  # it has no types
 
 from pytest_chatdify_db import servers, supervisor
 from pytest_chatdify_db.errors import ServerUnavailable

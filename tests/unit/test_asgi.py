@@ -43,7 +43,7 @@ def test_request() -> None:
         asgi.name_requests(known, undo)
         for kind in ("http", "websocket", "lifespan"):
             scope = {"type": kind, "path": "/a"} | ({"method": "GET"} if kind == "http" else {})
-            asyncio.run(application(scope, _nothing, _nothing))  # type: ignore[arg-type]
+            asyncio.run(application(scope, _nothing, _nothing))  # type: ignore[arg-type]  # a stand-in
 
     assert application.seen == [("request GET /a", None), ("request WS /a", None), ("test", None)]
 

@@ -76,7 +76,7 @@ def test_long_plan() -> None:
         def fetchall(self) -> list[tuple[str]]:
             return [(f"line {number} " + "x" * 200,) for number in range(20)]
 
-    lines = list(explain._lines(Cursor(), "EXPLAIN SELECT 1", None))  # type: ignore[arg-type]
+    lines = list(explain._lines(Cursor(), "EXPLAIN SELECT 1", None))  # type: ignore[arg-type]  # a stand-in
 
     assert len(lines) == 9
     assert all(len(line) <= 160 for line in lines)

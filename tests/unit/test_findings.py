@@ -120,7 +120,7 @@ class Saw:
 
 def statement(actor: str, **more: object) -> Statement:
     """Return a statement of the project."""
-    return Statement("SELECT 1", "asyncpg", False, actor, 1, Line("web.py", 7, "orders"), **more)  # type: ignore[arg-type]
+    return Statement("SELECT 1", "asyncpg", False, actor, 1, Line("web.py", 7, "orders"), **more)  # type: ignore[arg-type]  # a stand-in
 
 
 def test_dirty_read_names_both_sides() -> None:

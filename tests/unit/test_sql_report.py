@@ -14,7 +14,7 @@ WEB = Line("web.py", 7, "orders")
 def done(sql: str, actor: str = "session", **more: object) -> Statement:
     """Return a statement that took a millisecond."""
     fields: dict[str, object] = {"client": 1, "line": WEB, "seconds": 0.001, "rows": 1, **more}
-    return Statement(sql, "asyncpg", False, actor, **fields)  # type: ignore[arg-type]
+    return Statement(sql, "asyncpg", False, actor, **fields)  # type: ignore[arg-type]  # a stand-in
 
 
 def test_nothing() -> None:

@@ -66,7 +66,7 @@ def test_which(error: BaseException, options: dict[str, bool], is_cut: bool) -> 
     info = raised(error)
     assert files(error) == ["test_tracebacks.py", "library.py", "test_tracebacks.py"]
 
-    shorten(info, Config(**options))  # type: ignore[arg-type]
+    shorten(info, Config(**options))  # type: ignore[arg-type]  # a stand-in
 
     assert ("library.py" not in files(error)) is is_cut
 
@@ -80,7 +80,7 @@ def test_cause() -> None:
     top.__cause__ = raised(middle).value
     info = raised(top)
 
-    shorten(info, Config())  # type: ignore[arg-type]
+    shorten(info, Config())  # type: ignore[arg-type]  # a stand-in
 
     assert "library.py" in files(top)
     assert "library.py" not in files(middle)
@@ -98,6 +98,6 @@ def test_nothing_of_the_project() -> None:
 
     error.__traceback__ = library
 
-    shorten(pytest.ExceptionInfo.from_exception(error), Config())  # type: ignore[arg-type]
+    shorten(pytest.ExceptionInfo.from_exception(error), Config())  # type: ignore[arg-type]  # a stand-in
 
     assert files(error) == ["library.py"]

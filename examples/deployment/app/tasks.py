@@ -36,5 +36,5 @@ def confirm(self: object, order_id: int) -> None:
             session.get_one(Order, order_id).is_confirmed = True
     except Exception as error:
         if is_retryable(error):
-            raise self.retry(exc=error, countdown=1) from error  # type: ignore[attr-defined]
+            raise self.retry(exc=error, countdown=1) from error  # type: ignore[attr-defined]  # Celery binds the task
         raise

@@ -173,7 +173,7 @@ def test_pool_limits_count_per_loop(monkeypatch: pytest.MonkeyPatch) -> None:
             connect_args={"timeout": 20},
         )
         async with engine.connect(), engine.connect():
-            status = f"{engine.pool.checkedout()} {engine.pool.overflow()}"  # type: ignore[attr-defined]
+            status = f"{engine.pool.checkedout()} {engine.pool.overflow()}"  # type: ignore[attr-defined]  # of a QueuePool, which it is
             waiting = asyncio.create_task(_select_one(engine))
         assert await waiting == 1
         await engine.dispose()

@@ -146,7 +146,7 @@ async def test_inheritance(run: Run) -> None:
     assert await run(tricks) == 3
     assert Cat("Tom").lives == 9
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'tricks'"):
-        Dog("Rex")  # type: ignore[call-arg]
+        Dog("Rex")  # type: ignore[call-arg]  # wrong on purpose
 
 
 async def test_collections(run: Run) -> None:

@@ -352,7 +352,7 @@ def test_dispose_engines_at_the_end_of_the_lifespan(serve: Callable[..., str]) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await dispose_engines()
-        idle.append(async_engine.pool.checkedin())  # type: ignore[attr-defined]
+        idle.append(async_engine.pool.checkedin())  # type: ignore[attr-defined]  # of a QueuePool, which it is
 
     idle: list[int] = []
     app = FastAPI(lifespan=lifespan)

@@ -9,7 +9,7 @@ from typing import Any
 
 import kombu.exceptions
 import pytest
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery  # type: ignore[import-untyped]  # it has no types
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -141,7 +141,7 @@ async def test_swallowed_flush_error(scope: Scope) -> None:
     """A failed flush whose error was swallowed fails the block."""
     with pytest.raises(PendingRollbackError):
         async with scope() as session:
-            session.add(MyModel(None))  # type: ignore[arg-type]
+            session.add(MyModel(None))  # type: ignore[arg-type]  # wrong on purpose
             with pytest.raises(IntegrityError):
                 await session.flush()
 
@@ -299,7 +299,7 @@ async def test_a_broker_that_is_down(scope: Scope) -> None:
     """A task that cannot be sent is an error after the commit, and not one to run the transaction again for."""
     celery_app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
 
-    @celery_app.task(name="shop.confirm")  # type: ignore[untyped-decorator]
+    @celery_app.task(name="shop.confirm")  # type: ignore[untyped-decorator]  # Celery has no types
     def confirm() -> None: ...
 
     with pytest.raises(kombu.exceptions.OperationalError) as caught:
@@ -375,7 +375,7 @@ async def test_cancelled_during_a_query() -> None:
 
     async with get_async_session() as session:
         assert await session.scalar(select(1)) == 1
-    assert async_engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert async_engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool, which it is
 
 
 @pytest.mark.chatdify_db(isolation="database")
@@ -429,7 +429,7 @@ async def test_legacy_session_in_a_block() -> None:
     with SessionLocal.begin() as db:
         db.add(MyModel("begun"))
     with SessionLocal() as db:
-        db.add(MyModel(None))  # type: ignore[arg-type]
+        db.add(MyModel(None))  # type: ignore[arg-type]  # wrong on purpose
         with pytest.raises(IntegrityError):
             db.flush()
     with SessionLocal() as db, db.begin():

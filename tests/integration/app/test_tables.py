@@ -47,7 +47,7 @@ class InSchema(Base):
     """A table in a schema that nobody has created."""
 
     __tablename__ = "in_schema"
-    __table_args__ = {"schema": "shop"}  # noqa: RUF012
+    __table_args__ = {"schema": "shop"}  # noqa: RUF012 - as SQLAlchemy reads it
     metadata = MetaData()
 
     id: Mapped[int] = mapped_column(primary_key=True, init=False)
@@ -152,7 +152,7 @@ def test_many_processes_at_once(repository: Path) -> None:
 def test_no_table_at_all(create: object) -> None:
     """Metadata without tables is a warning at the caller's line: the models were not imported."""
     with pytest.warns(UserWarning, match="no table is defined.*Name them in DB_MODELS"):
-        create(MetaData())  # type: ignore[operator]
+        create(MetaData())  # type: ignore[operator]  # one of several callables
 
 
 def test_the_warning_points_at_the_caller() -> None:
@@ -276,6 +276,6 @@ async def test_health_of_an_exhausted_pool(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.05 s: .* or all connections are in use"):
             await check_database(timeout=0.05)
 
-    assert small.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert small.pool.checkedout() == 0  # type: ignore[attr-defined]  # of a QueuePool, which it is
     await check_database(timeout=20)
     await small.dispose()

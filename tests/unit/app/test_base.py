@@ -116,7 +116,7 @@ class ByValue(Model, eq=True):
 def ddl(model: type[Base]) -> str:
     """Return the CREATE TABLE of *model* on one line."""
     table = Model.metadata.tables[model.__tablename__]
-    return " ".join(str(CreateTable(table).compile(dialect=postgresql.dialect())).split())  # type: ignore[no-untyped-call]
+    return " ".join(str(CreateTable(table).compile(dialect=postgresql.dialect())).split())  # type: ignore[no-untyped-call]  # SQLAlchemy has no type for it
 
 
 def test_the_documented_model() -> None:
@@ -125,9 +125,9 @@ def test_the_documented_model() -> None:
     assert MyModel(name="x").name == "x"
     assert MyModel("x").id is None
     with pytest.raises(TypeError, match="unexpected keyword argument 'id'"):
-        MyModel(id=1, name="x")  # type: ignore[call-arg]
+        MyModel(id=1, name="x")  # type: ignore[call-arg]  # wrong on purpose
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
-        MyModel()  # type: ignore[call-arg]
+        MyModel()  # type: ignore[call-arg]  # wrong on purpose
 
 
 def test_a_model_without_tablename() -> None:
@@ -173,7 +173,7 @@ def test_relations_do_not_recurse() -> None:
     child = Child("a", parent=parent)
 
     assert parent.children == {child}
-    assert parent == parent  # noqa: PLR0124
+    assert parent == parent  # noqa: PLR0124 - what is tested is __eq__
     assert repr(child) == "Child(label='a')"
 
 

@@ -282,7 +282,7 @@ def test_settings_cannot_change(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.DB_POOL_SIZE = 1
     with pytest.raises(ValueError, match="DB_POOLSIZE"):
-        Settings(DB_POOLSIZE=3)  # type: ignore[call-arg]
+        Settings(DB_POOLSIZE=3)  # type: ignore[call-arg]  # wrong on purpose
 
 
 def test_configuration_error_is_not_hidden_by_import(environment: pytest.MonkeyPatch) -> None:

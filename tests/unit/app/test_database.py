@@ -39,7 +39,7 @@ def test_the_warning_points_at_the_import() -> None:
     """``from app.database import ...`` warns once per name, at the user's line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        from app.database import SessionLocal, get_db, get_session  # noqa: F401
+        from app.database import SessionLocal, get_db, get_session  # noqa: F401 - the import is what is tested
 
     assert sorted({str(warning.message) for warning in caught}) == [
         "app.database.SessionLocal is deprecated; use app.db.get_sync_session",

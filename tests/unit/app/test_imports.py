@@ -129,7 +129,7 @@ def test_each_module_exports_what_it_says(environment: pytest.MonkeyPatch) -> No
 def test_unknown_name(module: object) -> None:
     """An unknown name is an AttributeError that names the module."""
     with pytest.raises(AttributeError, match=r"module 'app\.db.*' has no attribute 'get_sesion'"):
-        _ = module.get_sesion  # type: ignore[attr-defined]
+        _ = module.get_sesion  # type: ignore[attr-defined]  # there is no such name
 
 
 @pytest.mark.parametrize("name", ["sync_engine", "async_engine", "sync_replica_engine", "async_replica_engine"])

@@ -70,4 +70,4 @@ async def other_names() -> None:
     assert_type(await check_database(), float)
     assert_type(sqlstate(ValueError()), str | None)
     assert_type(is_retryable(ValueError()), bool)
-    MyModel("x", 1)  # type: ignore[call-arg]
+    MyModel("x", 1)  # type: ignore[call-arg]  # wrong on purpose
