@@ -10,6 +10,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
@@ -265,11 +266,12 @@ class Core:
         return {number for number, direct in self._direct.items() if direct.has_timeouts}
 
     @property
-    def delays_the_test_run(self) -> Client | None:
-        """The client whose statement runs while the test run waits for its turn."""
-        if not self._queue or self._task is None or not any(task.done for task in self._queue):
+    def delays_the_test_run(self) -> Task | None:
+        """What is done for a client while the test run waits for its turn."""
+        task = self._task
+        if not self._queue or task is None or task.client is None or not any(each.done for each in self._queue):
             return None
-        return self._task.client
+        return task
 
     # -- The queue
 
@@ -313,7 +315,15 @@ class Core:
             self._enqueue(client)
 
     def ask(self, job: Callable[[], Job], done: Callable[[Any], None]) -> None:
-        """Queue work of the test run; *done* is called with its result, or with an exception."""
+        """Queue work of the test run, behind all that clients have said until now.
+
+        Args:
+            job: The work.
+            done: Called with its result, or with an exception.
+        """
+        for client in self.session.clients.values():  # of a client's units one at a time is in the queue
+            for _ in range(len(client.units) - (client.number in self._queued)):
+                self._queue.append(Task(partial(self._serve, client), client))
         self._queue.append(Task(job, done=done))
 
     def run(self) -> None:

@@ -21,7 +21,7 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
 from pytest_chatdify_db.sandbox import parameters, waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
-from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
+from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Task, Unavailable
 from pytest_chatdify_db.sandbox.dialogue import Said, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
@@ -30,6 +30,8 @@ from pytest_chatdify_db.sandbox.session import Broken
 from pytest_chatdify_db.sandbox.spool import Spool
 
 _CHUNK: Final = 1 << 18
+#: How often a socket is read before the end of a test: more than the buffers of the system hold.
+_MOST_READS: Final = 100
 #: Seconds between two looks whether the test run is still alive; its end normally shows on the control connection.
 _HEARTBEAT: Final = 1.0
 #: Seconds that the end of a test waits for a statement that still runs, before it has the server cancel it.
@@ -112,8 +114,9 @@ class Host:
         self._notes_wait.register(notes, select.POLLIN)
         self._is_clean = is_clean
         self._is_running = True
-        self._asked_at = 0.0
-        self._cancelled: Client | None = None  # since then
+        self._overdue: Task | None = None  # what delays the test run
+        self._overdue_since = 0.0
+        self._is_cancelled = False
         self._parent = os.getppid()
         self._backend, reported = self._connect()
         self._core = Core(identity, self, reported)
@@ -148,6 +151,7 @@ class Host:
                 if mask & selectors.EVENT_WRITE:
                     self._write(peer)
             if self._orders:
+                self._read_on()
                 self._obey_orders(all_clients_are_read=True)
             self._core.run()
             self._is_clean.set(self._core.is_clean)
@@ -216,6 +220,16 @@ class Host:
                 return
             peer.received(data)
             if not peer.is_encrypted:  # TLS may hold more than the selector knows of
+                return
+
+    def _read_on(self) -> None:
+        """Read what clients had sent before an order came, and was more than is read at once."""
+        for _ in range(_MOST_READS):
+            events = self._selector.select(0)
+            peers = [key.data for key, mask in events if mask & selectors.EVENT_READ and key.data is not self._control]
+            for peer in filter(None, peers):
+                self._read(peer)
+            if not any(peers):
                 return
 
     def _write(self, peer: Peer) -> None:
@@ -421,16 +435,16 @@ class Host:
             self._unwatch(own.peer)
 
     def _cancel_overdue(self) -> None:
-        client = self._core.delays_the_test_run
-        if client is None:
-            self._asked_at, self._cancelled = 0.0, None
-        elif not self._asked_at:
-            self._asked_at = time.monotonic()
-        elif time.monotonic() - self._asked_at > _PATIENCE + _LAST_PATIENCE:
-            self._terminate(client)
-        elif time.monotonic() - self._asked_at > _PATIENCE and client is not self._cancelled:
-            self._cancelled = client
-            self._core.interrupt(client)
+        task = self._core.delays_the_test_run
+        if task is not self._overdue:
+            self._overdue, self._overdue_since, self._is_cancelled = task, time.monotonic(), False
+        if task is None or task.client is None:
+            return
+        if time.monotonic() - self._overdue_since > _PATIENCE + _LAST_PATIENCE:
+            self._terminate(task.client)
+        elif time.monotonic() - self._overdue_since > _PATIENCE and not self._is_cancelled:
+            self._is_cancelled = True
+            self._core.interrupt(task.client)
 
     def _terminate(self, client: Client) -> None:
         """Give up the shared session, whose statement for *client* does not heed that it is cancelled."""

@@ -84,6 +84,17 @@ def test_a_statement_before_it_is_undone_with_it(sandbox: StagedSandbox, client:
         assert names(other) == []
 
 
+def test_many_statements_before_it_are_undone_with_it(sandbox: StagedSandbox, client: Connection) -> None:
+    """All of them, though they are more than is read at once, and clients are served by turns."""
+    said = [wire.query(f"INSERT INTO items (id, name) VALUES ({n}, '{n:<9000}')") for n in range(10, 60)]
+    assert client._socket is not None
+    client._socket.sendall(b"".join(said))
+    sandbox.pop()
+    sandbox.push("the next test")
+    with connect(sandbox.address) as other:
+        assert names(other) == []
+
+
 def test_it_is_waited_for_where_there_is_something_to_report(sandbox: StagedSandbox) -> None:
     """A connection in a transaction is reported as ever; then the sandbox is clean again."""
     with closing(psycopg2.connect(sandbox.url)) as driver, driver.cursor() as cursor:

@@ -274,14 +274,14 @@ def test_a_server_that_ends_idle_sessions() -> None:
     with started() as stage:
         with connect_plainly(stage.address) as administration:
             for name in limits:
-                administration.query(f"ALTER ROLE postgres SET {name} = 1")
+                administration.query(f"ALTER ROLE postgres SET {name} = 100")
         with stage.sandbox() as sandbox, connect_plainly(sandbox.address) as client:
             for name in limits:
                 client.query(f"RESET {name}")
                 client.query(f"SET {name} TO DEFAULT")
             assert count(sandbox) == 3
             with connect_plainly(sandbox.behind) as other:
-                other.query("SET idle_session_timeout = 0; SELECT pg_sleep(0.1)")
+                other.query("SET idle_session_timeout = 0; SELECT pg_sleep(0.3)")
             assert count(sandbox) == 3
 
 

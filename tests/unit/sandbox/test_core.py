@@ -278,6 +278,23 @@ def test_a_savepoint_that_cannot_be_set_breaks_the_sandbox(table: Table, server:
     assert table.core.broken.endswith("out of memory")
 
 
+def test_what_was_said_before_the_end_of_a_test_is_a_part_of_it(table: Table, server: ScriptedServer) -> None:
+    """All of it, though clients are served by turns, and none of what is said after it."""
+    first, second = table.join(), table.join()
+    answers: list[Any] = []
+    table.ask(table.core.push("a test"))
+    table.core.received(first, b"".join(wire.query(f"insert into t values ({n})") for n in range(3)))
+    table.core.received(second, wire.query("insert into t values (4)"))
+    table.core.ask(table.core.pop, answers.append)
+    table.core.received(first, wire.query("insert into t values (5)"))
+    table.settle()
+
+    said = [text for text in server.heard if text.startswith(("insert", "ROLLBACK"))]
+    assert sorted(said[:4]) == [f"insert into t values ({n})" for n in (0, 1, 2, 4)]
+    assert [text.split()[0] for text in said[4:]] == ["ROLLBACK", "insert"]
+    assert answers[0]["wrote"] is True
+
+
 def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
     """The test run's request among them."""
     client = table.join()
@@ -286,7 +303,9 @@ def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
     table.core.run()
     assert table.core.delays_the_test_run is None
     table.core.ask(table.core.pop, answers.append)
-    assert table.core.delays_the_test_run is client
+    task = table.core.delays_the_test_run
+    assert task is not None
+    assert task.client is client
     assert table.core.owes(client)
     assert table.core.find(client.number) is client
     table.core.break_down("killed")
