@@ -16,28 +16,45 @@ from pytest_chatdify_db.sandbox.sql import Statement
 #: "deferrable" or "deferred" constraints with the names of the tables whose changes they check (there is no SET
 #: CONSTRAINTS ... DEFAULT, and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list);
 #: functions that may write: the database's own, whatever they declare, and the volatile ones of extensions;
-#: "named" are those that can be called without parentheses, as an attribute of a row, and views that call one;
+#: "named" are those that can be called without parentheses, as an attribute of a row, and what calls one by itself:
+#: views, tables with a policy, domains and types that are cast to;
 #: "trigger" if a function is called at COMMIT; "operator" if an operator of the database's own calls one.
 QUERY: Final = """
 WITH RECURSIVE functions AS (
-  SELECT p.oid, p.proname, d.objid IS NULL AS is_own,
+  SELECT p.oid, p.proname, d.objid IS NULL AS is_own, p.provolatile = 'v' AS is_volatile,
          p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.reltype = p.proargtypes[0]) AS takes_row
     FROM pg_catalog.pg_proc p
     LEFT JOIN pg_catalog.pg_depend d
       ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
    WHERE p.oid >= 16384 AND (d.objid IS NULL OR p.provolatile = 'v')
-), views AS (
-  SELECT c.oid, c.relname
+), uses AS (
+  SELECT d.classid, d.objid, f.is_volatile
     FROM functions f
     JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = f.oid
-    JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
-    JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+), views AS (
+  SELECT r.ev_class AS oid
+    FROM uses u
+    JOIN pg_catalog.pg_rewrite r ON u.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = u.objid
    UNION
-  SELECT c.oid, c.relname
+  SELECT p.polrelid
+    FROM uses u
+    JOIN pg_catalog.pg_policy p ON u.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = u.objid
+   WHERE u.is_volatile
+   UNION
+  SELECT r.ev_class
     FROM views v
     JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = v.oid
     JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
-    JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+), types AS (
+  SELECT c.contypid AS oid
+    FROM uses u
+    JOIN pg_catalog.pg_constraint c ON u.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND c.oid = u.objid
+   WHERE u.is_volatile
+   UNION
+  SELECT c.casttarget
+    FROM uses u
+    JOIN pg_catalog.pg_cast c ON u.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass AND c.oid = u.objid
+   WHERE u.is_volatile
 )
 SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.conname),
@@ -47,7 +64,8 @@ SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
  WHERE c.condeferrable
  UNION SELECT 'function', pg_catalog.lower(f.proname), '' FROM functions f
  UNION SELECT 'named', pg_catalog.lower(f.proname), '' FROM functions f WHERE f.takes_row
- UNION SELECT 'named', pg_catalog.lower(v.relname), '' FROM views v
+ UNION SELECT 'named', pg_catalog.lower(c.relname), '' FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT oid FROM views)
+ UNION SELECT 'named', pg_catalog.lower(t.typname), '' FROM pg_catalog.pg_type t WHERE t.oid IN (SELECT oid FROM types)
  UNION SELECT 'trigger', c.conname, '' FROM pg_catalog.pg_constraint c WHERE c.condeferrable AND c.contype = 't'
  UNION SELECT 'operator', o.oprname, '' FROM pg_catalog.pg_operator o JOIN functions f ON f.oid = o.oprcode AND f.is_own
 """
@@ -78,7 +96,7 @@ class Catalog:
         has_deferrable: Whether any constraint may be checked at COMMIT.
         deferred: The constraints that are unless told otherwise, quoted and with their schema.
         functions: The names, in lower case, of functions that may write.
-        named: The names of those that are called without parentheses, and of views that call one.
+        named: The names of those that are called without parentheses, and of what calls one by itself.
         has_triggers: Whether a function may be called at COMMIT, which may write.
         has_operators: Whether an operator may call one, so that any statement may write.
         tables: The tables that each deferrable constraint checks, by its name.
