@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,7 +84,7 @@ _WRITING: Final = frozenset(
         "lo_truncate64",
     ]
 )
-_DEFINES = re.compile(r"\s*(?:create|alter|drop|do|call|import)\b", re.IGNORECASE)
+_DEFINING: Final = frozenset({"create", "alter", "drop", "do", "call", "import"})
 
 
 @dataclass(frozen=True)
@@ -172,4 +171,4 @@ def listed(names: Sequence[str]) -> str:
 
 def defines(statement: Statement) -> bool:
     """Return whether *statement* may change what ``QUERY`` finds."""
-    return _DEFINES.match(statement.text) is not None
+    return statement.verb in _DEFINING

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.lexer import code
 from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.sandbox.sql import Statement
 
@@ -33,12 +34,12 @@ def written_by(statement: Statement) -> frozenset[str]:
 
 @lru_cache(maxsize=1_024)
 def _targets(text: str) -> frozenset[str]:
-    return frozenset(_folded(match.rpartition(".")[2].strip()) for match in _TARGET.findall(text))
+    return frozenset(_folded(match.rpartition(".")[2].strip()) for match in _TARGET.findall(code(text)))
 
 
 @lru_cache(maxsize=1_024)
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_folded(word) for word in _WORD.findall(text))
+    return frozenset(_folded(word) for word in _WORD.findall(code(text)))
 
 
 def _folded(name: str) -> str:
@@ -107,4 +108,4 @@ class DirtyReads:
 
 def _only_inserts(statement: Statement, table: str) -> bool:
     """Return whether *statement* only adds rows to *table*: that reads nothing of it."""
-    return statement.text.lstrip()[:6].lower() == "insert" and table in written_by(statement)
+    return statement.verb == "insert" and table in written_by(statement)

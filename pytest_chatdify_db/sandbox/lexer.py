@@ -82,6 +82,11 @@ _NOISE = re.compile(
     rf"""[eE]'{_ESCAPED}'|'[^']*+(?>''[^']*+)*+'|"[^"]*+(?>""[^"]*+)*+\"|--[^\r\n]*+""",
     re.DOTALL,
 )
+#: The same with names in the first group; a text may end in the middle of a string.
+_CONSTANT = re.compile(
+    rf"""("[^"]*+(?>""[^"]*+)*+(?:"|\Z))|[eE]'{_ESCAPED}(?:'|\Z|\\\Z)|'[^']*+(?>''[^']*+)*+(?:'|\Z)|--[^\r\n]*+""",
+    re.DOTALL,
+)
 #: What one expression cannot pass over: comments nest, and a dollar quote ends with itself.
 _NESTING = re.compile(r"/\*|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$")
@@ -110,6 +115,12 @@ class Token(NamedTuple):
     def name(self) -> str:
         """What it names: the server takes as much of an identifier as a name can be long."""
         return cut(self.identifier)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a string constant of any kind."""
+        first = self.text.lstrip("eEbBxXnNuU&")[:1]
+        return first == "'" or (first == "$" and not self.text[1:].isdigit())
 
     @property
     def literal(self) -> str:
@@ -285,6 +296,13 @@ def bare(text: str) -> str:
     if _NESTING.search(text):
         return " ".join(token.text for token in tokens(text) if _WORD.fullmatch(token.text))
     return _NOISE.sub(" ", text)
+
+
+def code(text: str) -> str:
+    """Return *text* without its string constants and comments."""
+    if _NESTING.search(text):
+        return " ".join(token.text for token in tokens(text) if not token.is_constant)
+    return _CONSTANT.sub(lambda found: found[1] or " ", text)
 
 
 def _joined(quotes: re.Match[str]) -> str:

@@ -149,6 +149,11 @@ class Statement:
     is_doubtful: bool = False
 
     @cached_property
+    def verb(self) -> str:
+        """Its first word."""
+        return next(tokens(self.text)).word
+
+    @cached_property
     def calls(self) -> frozenset[str]:
         """The names that an opening parenthesis follows: every function it calls directly, and some more."""
         if len(self.text) <= CACHED_LENGTH and _HIDES_CALLS.search(self.text):
@@ -178,7 +183,7 @@ class Statement:
     @cached_property
     def takes_snapshot(self) -> bool:
         """Whether it is a query as the server understands it: before the first, modes of a transaction can be set."""
-        return self.kind not in _NO_SNAPSHOT and self.text.lstrip()[:4].lower() != "show"
+        return self.kind not in _NO_SNAPSHOT and self.verb != "show"
 
     @cached_property
     def reads_data(self) -> bool:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_chatdify_db.postgres.quoting import in_ascii, quote_literal, quote_name
-from pytest_chatdify_db.sandbox.lexer import Token, text_of
+from pytest_chatdify_db.sandbox.lexer import Token, code, text_of
 from pytest_chatdify_db.sandbox.sql import Statement
 
 _NAME: Final = r'("(?:[^"]|"")+"|[a-z_\x80-\xff][\w$\x80-\xff]*)'
@@ -36,6 +36,7 @@ _RENAME = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(rf"{_SCHEMA}{_NAME}", re.IGNORECASE)
+_TEMPORARY = re.compile(r"\b(?:pg_)?temp(?:orary)?\b", re.IGNORECASE)
 _USED = re.compile(
     rf"\b(?:from|join|into|update|table|copy|truncate|lock|exists)\s+(?:only\s+)?{_SCHEMA}{_NAME}", re.IGNORECASE
 )
@@ -94,10 +95,12 @@ NO_TABLES: Final[Tables] = MappingProxyType({})
 
 def made(statement: Statement, depth: int = 0) -> Temporary | None:
     """Return what *statement* makes that is temporary, in the frame that is the *depth*-th; None if nothing."""
-    text = statement.text
+    if _TEMPORARY.search(statement.text, 0, _LONGEST) is None:
+        return None
+    text = _code(statement.text)
     created = _CREATE.match(text)
     if created is None:
-        into = _INTO.search(text[:_LONGEST])
+        into = _INTO.search(text)
         return Temporary(_plain(into[1]), depth=depth) if into is not None else None
     temporary, sort, schema, name = created.groups()
     if not temporary and _plain(schema or "") != "pg_temp":
@@ -109,13 +112,13 @@ def made(statement: Statement, depth: int = 0) -> Temporary | None:
 
 def dropped(statement: Statement) -> frozenset[str]:
     """Return the names of temporary tables that *statement* would drop."""
-    match = _DROP.match(statement.text[:_LONGEST])
+    match = _DROP.match(_code(statement.text)) if statement.verb == "drop" else None
     return _temporary_names(_WORD, match[1]) if match is not None else frozenset()
 
 
 def renamed(tables: Tables, statement: Statement) -> Tables:
     """Return *tables* as they are called after *statement*."""
-    match = _RENAME.match(statement.text[:_LONGEST])
+    match = _RENAME.match(_code(statement.text)) if statement.verb == "alter" else None
     if (
         match is None
         or _plain(match[1] or "") not in {"", "pg_temp"}
@@ -129,12 +132,18 @@ def renamed(tables: Tables, statement: Statement) -> Tables:
 @lru_cache(maxsize=1_024)
 def used(statement: Statement) -> frozenset[str]:
     """Return the names of tables that *statement* uses or makes, where a temporary one would be meant."""
-    text = statement.text[:_LONGEST]
+    text = _code(statement.text)
     created = _CREATE.match(text)
     if created is None:
         return _temporary_names(_USED, text)
     new = made(statement)
     return _temporary_names(_USED, text[created.end() :]) | ({new.name} if new is not None else set())
+
+
+@lru_cache(maxsize=1_024)
+def _code(text: str) -> str:
+    """Return as much of *text* as is looked at, without constants and comments."""
+    return code(text[:_LONGEST])
 
 
 def _temporary_names(pattern: re.Pattern[str], text: str) -> frozenset[str]:

@@ -470,3 +470,34 @@ def test_dirty_reads(table: Table) -> None:
         (reader.number, writer.number, "t"),
         (own.number, writer.number, "t"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrote", "read"),
+    [
+        ("insert into users values ('Ann')", "insert into notes values ('please update users')"),
+        ("insert into users values ('Ann')", "select * from notes where text = 'all users' -- or users"),
+        ("insert into users values ('Ann')", "select $$users$$, E'\\'users', \"a users\" /* users */ from notes"),
+        ("insert into notes values ('please update users')", "select * from users"),
+        ("insert into users values ('Ann')", "/* a tag */ insert into users values ('Bob')"),
+    ],
+)
+def test_what_looks_like_a_dirty_read(table: Table, wrote: str, read: str) -> None:
+    """Words in constants and comments are no tables, and a comment in front of an INSERT changes nothing."""
+    writer, reader = table.join(), table.join()
+    table.talk(writer, "Q begin")
+    table.talk(writer, f"Q {wrote}")
+    table.talk(reader, f"Q {read}")
+
+    assert table.ask(table.core.pop())["dirty_reads"] == []
+
+
+def test_what_is_a_dirty_read_all_the_same(table: Table) -> None:
+    """A quoted table, between constants and comments."""
+    writer, reader = table.join(), table.join()
+    table.talk(writer, "Q begin")
+    table.talk(writer, "Q /* one */ update \"users\" set name = 'it''s' -- two")
+    table.talk(reader, 'Q select \'x\' as "it\'s", $$y$$, $1 from "users"')
+
+    (found,) = table.ask(table.core.pop())["dirty_reads"]
+    assert found["table"] == "users"
