@@ -7,6 +7,7 @@ Every failure is one of two errors: `ServerError` when the server said no, `Conn
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -74,7 +75,13 @@ class ServerError(Exception):
         return cls(fields.get("C", "XX000"), fields.get("M", ""), fields.get("D", ""), fields.get("H", ""))
 
 
-def connect(address: Address, *, timeout: float = 10.0, application_name: str = "chatdify-db") -> Connection:
+def connect(
+    address: Address,
+    *,
+    timeout: float = 10.0,
+    application_name: str = "chatdify-db",
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
     """Connect and log in.
 
     Args:
@@ -82,13 +89,15 @@ def connect(address: Address, *, timeout: float = 10.0, application_name: str = 
             with libpq's default ``prefer``. A unix socket never uses TLS.
         timeout: Seconds that any step of the log-in may take. Queries have no limit.
         application_name: Shown in ``pg_stat_activity`` unless the address names another.
+        settings: Run-time parameters that the session begins with, and returns to by RESET; default none. The encoding
+            is UTF-8 in any case.
 
     Raises:
         ConnectError: There is no server to talk to, or no common way to log in.
         ServerError: The server refused; `ServerError.sqlstate` says why (28P01: wrong password).
     """
     mode = ssl_mode(address)
-    startup = _startup_packet(address, application_name)
+    startup = _startup_packet(address, {"application_name": application_name, **(settings or {})})
     refusal: ServerError | TlsFailed | None = None
     for attempt in _ATTEMPTS.get(mode, (mode,)):
         try:
@@ -294,13 +303,10 @@ class Connection:
 # -- From an address to a logged-in connection
 
 
-def _startup_packet(address: Address, application_name: str) -> bytes:
+def _startup_packet(address: Address, settings: Mapping[str, str]) -> bytes:
     given = {name: value for name, value in address.options if name in _FOR_THE_SERVER}
-    return wire.startup(
-        {"user": address.user, "database": address.database, "application_name": application_name}
-        | given
-        | {"client_encoding": "UTF8"}
-    )
+    identity = {"user": address.user, "database": address.database}
+    return wire.startup({**identity, **settings, **given, "client_encoding": "UTF8"})
 
 
 def _log_in(address: Address, mode: str, timeout: float, startup: bytes) -> Connection:

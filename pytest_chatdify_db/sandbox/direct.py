@@ -31,6 +31,7 @@ from pytest_chatdify_db.sandbox.client import (
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.texts import Text
 
 _HEADER = Struct("!i")
 
@@ -57,6 +58,7 @@ class DirectSession:
         client: The client.
         reported: The parameters that the session reported when it began.
         may_write: Tells whether a statement that reads may write by what it calls.
+        number_of: Tells which client has the session of a process id on the server; any other is its own.
 
     Attributes:
         out: Bytes for the server.
@@ -67,7 +69,13 @@ class DirectSession:
         left: What the client may have left with the session that no transaction ends, and the statement that did.
     """
 
-    def __init__(self, client: Client, reported: Mapping[str, str], may_write: Callable[[Statement], bool]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        reported: Mapping[str, str],
+        may_write: Callable[[Statement], bool],
+        number_of: Callable[[int], int] = lambda pid: pid,
+    ) -> None:
         self.client = client
         self.out = bytearray()
         self.make_room: Callable[[], None] = lambda: None
@@ -76,19 +84,22 @@ class DirectSession:
         self.left: dict[str, str] = {}
         self.has_timeouts = any(name.endswith("_timeout") for name in client.parameters.effective)
         self._may_write = may_write
+        self._number_of = number_of
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
         self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
         self._asked: deque[int] = deque()  # messages that the server has not answered to the end, and ends of data
         self._takes_data = False  # of a COPY; meanwhile it answers no Sync
         self._has_ended = False
+        self._text: Text | None = None  # of the last query
         self._hidden = 0  # ReadyForQuery that the client must not see
         self._buffer = bytearray()
         for name, value in reported.items():
             if client.reported.get(name) != value and name.lower() not in client.parameters.effective:
                 client.reported[name] = value
                 client.send(wire.parameter_status(name, value))
-        if adopt := parameters.switch({}, client.parameters.effective):
+        begun_with = {name: value for name, value in client.parameters.startup.items() if name != "client_encoding"}
+        if adopt := parameters.switch(begun_with, client.parameters.effective):
             self.out += wire.query(adopt)
             self._hidden += 1
 
@@ -168,6 +179,7 @@ class DirectSession:
         return message.encoded
 
     def _parse(self, body: bytes) -> bytes:
+        self._text = None
         name, prepared = names.prepare(self.client, body, None)
         self.client.statements[name] = prepared
         self._see(prepared.statement)
@@ -180,6 +192,8 @@ class DirectSession:
         prepared = self.client.statements.get(name[:NAME_LENGTH])
         if prepared is None:
             return b"", self.client.server_name(name) if name else b""
+        if len(name) > NAME_LENGTH:
+            self.client.server_name(name)  # errors have it as it was said last
         if prepared in self._prepared if prepared.name else prepared is self._unnamed:
             return b"", prepared.name
         self._see(prepared.statement)
@@ -215,7 +229,8 @@ class DirectSession:
         parts = texts.parts(self.client.readable(text))
         for statement, _ in parts:
             self._see(statement)
-        return wire.query(names.text_for_server(self.client, text, parts, None).sent)
+        self._text = names.text_for_server(self.client, text, parts, None)
+        return wire.query(self._text.sent)
 
     # -- From the server
 
@@ -229,7 +244,7 @@ class DirectSession:
             if end > len(buffer):
                 break
             kind = buffer[position]
-            if self._hidden or kind in b"1EGNSZ":
+            if self._hidden or kind in b"1AEGNSZ":
                 self.client.out += buffer[run:position]
                 self.client.out += self._shown(kind, bytes(buffer[position:end]))
                 run = end
@@ -254,10 +269,16 @@ class DirectSession:
             return message
         if self._hidden:
             return b""
+        if kind == 65:  # NotificationResponse: drivers compare who says it with what they were told to be
+            number = self._number_of(wire.int32(message, 5))
+            return wire.message(b"A", wire.pack_int32(number) + message[9:])
         if kind == 71:  # CopyInResponse
             self._begins_copy()
         if kind == 49 and self._parses:  # ParseComplete
             return b"" if self._parses.popleft() is not None else message
         if kind == 69:
             self._parses.clear()
-        return own_words(self.client, message) if kind in {69, 78} else message
+        if kind not in {69, 78}:
+            return message
+        message = own_words(self.client, message)
+        return self._text.repositioned(message) if self._text is not None and self._text.replaced else message

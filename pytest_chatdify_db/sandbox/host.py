@@ -389,10 +389,11 @@ class Host:
         if address is None:
             raise Unavailable("the test has no database of its own")
         try:
-            connection = connect(address, application_name="")
+            connection = connect(address, application_name="", settings=client.parameters.startup)
         except (ConnectError, ServerError) as error:
             raise Unavailable(str(error)) from error
-        direct = DirectSession(client, connection.parameters, self._core.session.catalog.may_write)
+        may_write = self._core.session.catalog.may_write
+        direct = DirectSession(client, connection.parameters, may_write, self._number_of)
         peer = Peer(
             connection.detach(),
             direct.out,
@@ -403,6 +404,10 @@ class Host:
         self._own[client.number] = Own(peer, address, connection.pid, connection.key)
         self._watch(peer)
         return direct
+
+    def _number_of(self, pid: int) -> int:
+        """Return the number of the client that has the session *pid* for itself."""
+        return next((number for number, own in self._own.items() if own.pid == pid), pid)
 
     def ask_direct(self, client: Client, sql: str) -> list[str]:
         """Return what *sql* yields in the client's own session, which is idle; nothing if it does not answer."""

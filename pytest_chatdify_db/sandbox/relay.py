@@ -111,7 +111,7 @@ class Relay(Reply):
 
     def _own(self, message: bytes) -> bytes:
         text = self.parses[0].prepared.text if self.parses else self._text
-        message = own_words(self.client, message)
+        message = _with_hint(self.client, own_words(self.client, message))
         return text.repositioned(message) if text is not None else message
 
     def _complete(self, message: bytes) -> None:
@@ -150,7 +150,7 @@ class Probe(Reply):
         if kind == 71:
             self.response = message
         elif kind == 69 and not self.response:
-            message = own_words(self.client, message)
+            message = _with_hint(self.client, own_words(self.client, message))
             self.error = self._text.repositioned(message) if self._text is not None else message
 
 
@@ -163,6 +163,11 @@ def own_words(client: Client, message: bytes) -> bytes:
         message = wire.message(message[:1], body.replace(client.prefix, b""))
     if client.explanation and wire.error_fields(message[5:]).get("C") == _CANCELLED:
         message, client.explanation = refusals.deadlock(client.explanation), ""
+    return message
+
+
+def _with_hint(client: Client, message: bytes) -> bytes:
+    """Return an ErrorResponse with the way out, where a statement needs a session without an open transaction."""
     if message[0] == 69 and not client.in_transaction:
         fields = wire.error_fields(message[5:])
         if fields.get("C") in _NEEDS_OWN_SESSION and "H" not in fields:

@@ -2,7 +2,8 @@
 
 ``python -m tests.integration.sandbox.differential [file or title ...]`` runs the corpus, or the part of it that is
 named, and prints how many scripts and messages were compared and how they differ. ``--random 1000 --seed 7`` runs as
-many random scripts instead, and prints the shortest part of each that differs.
+many random scripts instead, and prints the shortest part of each that differs. ``--own`` runs them through the sandbox
+in databases of their own, where nothing may differ at all.
 """
 
 from __future__ import annotations
@@ -200,10 +201,12 @@ class Comparison:
     Args:
         stage: Where clones are made for the server's own answers.
         sandbox: A sandbox on another clone; each script has a frame of its own.
+        has_own: Whether each has a database of its own instead.
     """
 
-    def __init__(self, stage: Stage, sandbox: StagedSandbox) -> None:
+    def __init__(self, stage: Stage, sandbox: StagedSandbox, *, has_own: bool = False) -> None:
         self.result = Result()
+        self._has_own = has_own
         self._stage = stage
         self._sandbox = sandbox
 
@@ -219,20 +222,33 @@ class Comparison:
         """Run *script* in both; return how the answers differ, empty if they do not."""
         with self._stage.clone() as database:
             wanted = perform(script, database)
-        self._sandbox.push(script.title)
-        got = perform(script, self._sandbox.address)
-        self._sandbox.pop()
+        got = self._in_own(script) if self._has_own else self._in_shared(script)
         self.result.messages += sum(map(len, wanted))
-        return _difference(script, wanted, got)
+        return _difference(script, wanted, got, as_expected=not self._has_own)
+
+    def _in_shared(self, script: Script) -> list[list[bytes]]:
+        self._sandbox.push(script.title)
+        try:
+            return perform(script, self._sandbox.address)
+        finally:
+            self._sandbox.pop()
+
+    def _in_own(self, script: Script) -> list[list[bytes]]:
+        with self._stage.clone() as database:
+            self._sandbox.handle.use_database(database, script.title)
+            try:
+                return perform(script, self._sandbox.address)
+            finally:
+                self._sandbox.handle.use_database(None, script.title)
 
 
-def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]]) -> str:
+def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]], *, as_expected: bool) -> str:
     lines: list[str] = []
     steps = ["connecting", *script.steps, "at the end"]
     is_different = False
     for step, theirs, ours in zip(steps, wanted, got, strict=True):
         lines.append(f"  {step}")
-        if isinstance(step, Step) and step.expected:
+        if as_expected and isinstance(step, Step) and step.expected:
             shown = [show(message) for message in ours]
             same = len(shown) == len(step.expected) and all(map(str.startswith, shown, step.expected))
             lines += [] if same else [f"    expected: {line}" for line in step.expected]
@@ -246,10 +262,10 @@ def _difference(script: Script, wanted: list[list[bytes]], got: list[list[bytes]
 
 
 @contextmanager
-def comparison() -> Iterator[Comparison]:
-    """Start a server and a sandbox to compare."""
+def comparison(*, has_own: bool = False) -> Iterator[Comparison]:
+    """Start a server and a sandbox to compare; with *has_own* each script has a database of its own."""
     with started() as stage, stage.clone() as database, running(database) as sandbox:
-        yield Comparison(stage, sandbox)
+        yield Comparison(stage, sandbox, has_own=has_own)
 
 
 def corpus() -> list[tuple[str, Script]]:
@@ -271,9 +287,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("words", nargs="*", help="parts of the names of files or titles; by default all are run")
     parser.add_argument("--random", type=int, metavar="N", help="run N random scripts instead")
     parser.add_argument("--seed", type=int, default=1, help="the first of the random scripts (default 1)")
+    parser.add_argument("--own", action="store_true", help="give each script a database of its own")
     given = parser.parse_args(arguments)
     chosen = [s for file, s in corpus() if not given.words or any(w in file or w in s.title for w in given.words)]
-    with comparison() as both:
+    with comparison(has_own=given.own) as both:
         found = run_random(both, given.random, given.seed) if given.random else map(both.run, chosen)
         for difference in filter(None, found):
             print(difference, flush=True)

@@ -12,6 +12,8 @@ from .stage import Stage, running
 
 _RANDOM_SCRIPTS = 25
 _SEED = 1
+#: Of the corpus, what a session of one's own may have differently.
+_FOR_OWN_DATABASES = {"drivers", "encodings", "settings"}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,21 @@ def both(server: Stage) -> Iterator[Comparison]:
 def test_script(both: Comparison, script: Script) -> None:
     """The script's messages are answered alike."""
     difference = both.run(script)
+
+    assert not difference, difference
+
+
+@pytest.fixture(scope="module")
+def both_own(server: Stage) -> Iterator[Comparison]:
+    """Do the same with a database of its own for each script."""
+    with server.clone() as database, running(database) as sandbox:
+        yield Comparison(server, sandbox, has_own=True)
+
+
+@pytest.mark.parametrize("script", [pytest.param(s, id=s.title) for file, s in corpus() if file in _FOR_OWN_DATABASES])
+def test_script_in_a_database_of_its_own(both_own: Comparison, script: Script) -> None:
+    """There too, and without any limit."""
+    difference = both_own.run(script)
 
     assert not difference, difference
 

@@ -8,6 +8,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Stage, Stored
 from pytest_chatdify_db.sandbox.direct import DirectSession
+from pytest_chatdify_db.sandbox.parameters import Change
 from tests.integration.sandbox.scripts import Step, show
 
 from .table import COPY_IN, REPORTED, messages
@@ -47,11 +48,14 @@ def test_it_begins_with_the_clients_parameters() -> None:
     """They are set unseen, and what the session reports otherwise than the one before is told."""
     of = client()
     of.reported["TimeZone"] = "Europe/Berlin"
-    of.parameters.start({"work_mem": "1MB"})
+    of.parameters.start({"jit": "off", "client_encoding": "LATIN1"})
+    of.parameters.learn(Change("work_mem", is_local=False), "1MB")
     direct = session(of)
 
     assert shown(direct, wire.command_complete("SELECT 1") + wire.READY["I"]) == ["S TimeZone=UTC"]
     assert b"set_config('work_mem'" in bytes(direct.out)
+    assert b"'client_encoding'" in bytes(direct.out)
+    assert b"'jit'" not in bytes(direct.out)  # the connection was made with it
     assert shown(direct, wire.READY["I"]) == ["Z I"]
 
 
@@ -186,3 +190,33 @@ def test_what_is_not_answered_is_known(lines: list[str], said: list[bytes]) -> N
         direct.receive(answer)
 
     assert direct.is_idle
+
+
+def test_who_notifies_is_told_by_its_number() -> None:
+    """As drivers know it, who compare it with their own."""
+    direct = DirectSession(client(), REPORTED, Catalog().may_write, lambda pid: pid - 4711)
+    direct.receive(wire.message(b"A", wire.pack_int32(4718) + b"news\0x\0"))
+
+    assert bytes(direct.client.out) == wire.message(b"A", wire.pack_int32(7) + b"news\0x\0")
+
+
+def test_no_error_points_to_where_the_client_is() -> None:
+    """It has a database of its own already: what it is refused there, PostgreSQL refuses everybody."""
+    error = wire.error("25001", "VACUUM cannot run inside a transaction block")
+
+    assert shown(session(client()), error) == ["E 25001 VACUUM cannot run inside a transaction block"]
+
+
+def test_errors_are_in_the_clients_words() -> None:
+    """Positions and names are those that it has said, not those that the session knows."""
+    direct = session(client())
+    (_, query), *_ = sent(direct, "Q prepare p as selekt")
+    at = query.index(b"selekt") + 1
+    error = wire.message(b"E", b"SERROR\0C42601\0Msyntax error\0P%d\0\0" % at)
+    assert shown(direct, error) == ["E 42601 syntax error P=14"]
+
+    long = "n" * 70
+    sent(direct, f"P {long} select 1", f"B - {long}y", "S")
+    server_name = direct.client.statements[b"n" * 63].name.decode()
+    told = shown(direct, wire.error("26000", f'prepared statement "{server_name}" does not exist'))
+    assert told == [f'E 26000 prepared statement "{long}y" does not exist']
