@@ -6,6 +6,7 @@ built here is copied for the tests.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import re
 import sys
@@ -145,8 +146,15 @@ def _load_error(path: str, error: Exception) -> SchemaError:
     """Return the error for what an import raised, with the project's line that raised it, if it got that far."""
     line = _line_of_project(error)
     if line is None:
-        return SchemaError.not_importable(path, _words(error))
+        return SchemaError.not_importable(path, _words(error) + _meant(error))
     return SchemaError.fails_inside(path, line, _words(error))
+
+
+def _meant(error: Exception) -> str:
+    """Return what is probably meant by a name that is not there; empty if nothing is like it."""
+    names = dir(error.obj) if isinstance(error, AttributeError) else ()
+    near = difflib.get_close_matches(str(getattr(error, "name", "")), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _line_of_project(error: Exception) -> str | None:

@@ -211,7 +211,11 @@ def test_marker_under_xdist(project: Project) -> None:
             "nowhere:Base",
             ["chatdify-db: the tables declared at 'nowhere:Base' *", "Cause: ModuleNotFoundError: *nowhere*"],
         ),
-        ("tables:nothing", ["chatdify-db: the tables declared at 'tables:nothing' *", "Cause: AttributeError: *"]),
+        (
+            "tables:nothing",
+            ["chatdify-db: the tables declared at 'tables:nothing' *", "Cause: AttributeError: *'nothing'"],
+        ),
+        ("tables:boken", ["*", "Cause: AttributeError: *'boken'; did you mean 'broken'?"]),
         ("tables:number", ["chatdify-db: 'tables:number' holds no tables.", "Cause: it is int 1, neither *"]),
         ("tables:empty", ["chatdify-db: 'tables:empty' has no tables.", "Cause: no model was imported *"]),
         (
