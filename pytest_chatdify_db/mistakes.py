@@ -139,7 +139,7 @@ class SchemaError(ChatdifyDBError):
             f"chatdify-db: {path!r} has no tables.",
             cause="no model was imported that declares one, so the tests' database would be empty",
             fixes=[
-                "name the modules with your models in DB_MODELS, or import them in conftest.py",
+                "import the modules with your models in conftest.py, or, with app.db, name them in DB_MODELS",
                 "name the metadata that has them: --chatdify-db-metadata=module:attribute",
                 "override the fixture chatdify_db_metadata in conftest.py, if the database is meant to be empty",
             ],

@@ -90,7 +90,7 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         SchemaError.no_tables("shop.models:Base"),
         "chatdify-db: 'shop.models:Base' has no tables.",
         "no model was imported that declares one, so the tests' database would be empty",
-        "name the modules with your models in DB_MODELS, or import them in conftest.py",
+        "import the modules with your models in conftest.py, or, with app.db, name them in DB_MODELS",
     ),
     (
         SchemaError.cannot_create("the table 'places'", 'type "geometry" does not exist'),
