@@ -30,8 +30,8 @@ _SAVEPOINT: Final = re.compile(
 #: asyncpg's name for it has one word more.
 _NO_TABLE: Final = re.compile(r'UndefinedTable\w*: relation ("[^"]+")')
 _NO_TABLE_HINT: Final = """\
-hint: nothing has created the table {table}. Import the module of its model before the first test, in conftest.py or, with
-      app.db, by DB_MODELS; if it is on another Base, name that: --chatdify-db-metadata=module:attribute"""
+hint: nothing has created the table {table}. Import the module of its model before the first test, in conftest.py or,
+      with app.db, by DB_MODELS; if it is on another Base, name that: --chatdify-db-metadata=module:attribute"""
 _FORGOTTEN_HINT: Final = """\
 hint: {what} was rolled back, and no statement had failed: if it was meant to stay, the commit is missing
       (session.commit(), or get_sync_session(), which commits at its end)"""
