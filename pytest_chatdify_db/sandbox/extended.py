@@ -50,6 +50,7 @@ class Segment:
         data: The messages.
         parses: The statements they prepare.
         executed: The portals they execute.
+        reads_cursor: Whether they execute a cursor that SQL has declared.
         bound: The client's names of the portals they bind, in order, and what each was before.
         opened: Those of them that live on and are known by a name on the server.
         closed: The statements they close, under the client's names.
@@ -60,6 +61,7 @@ class Segment:
     data: bytearray = field(default_factory=bytearray)
     parses: list[Parsing] = field(default_factory=list)
     executed: list[Portal] = field(default_factory=list)
+    reads_cursor: bool = False
     bound: list[tuple[bytes, Portal | None]] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
     closed: list[tuple[bytes, Prepared]] = field(default_factory=list)
@@ -322,12 +324,13 @@ class _Pipeline:
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, called) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
+            self.segment.reads_cursor |= name in client.cursors
             self.segment.data += execute
             return True
         client.runs(statement.text[:2_000])
         if statement.kind in SPLITS:
             return (yield from self.flush()) and (yield from self._execute_split(name, portal, statement, execute))
-        is_sole = session.is_first(client) and not self.segment.executed
+        is_sole = session.is_first(client) and not self.segment.executed and not self.segment.reads_cursor
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return (yield from self.object(objection))
         self.segment.relay.notice += admission.warning(client, statement, is_sole=is_sole)

@@ -310,3 +310,13 @@ def test_a_parameter_that_is_set_twice_in_a_pipeline(table: Table, server: Scrip
 
     server.on("set a", WRONG, at="E")
     assert table.talk(client, *client_set, *local_set, "S") == ["1", "2", "E 42601 syntax error", "Z I"]
+
+
+def test_a_cursor_that_is_read_in_front_of_a_statement(table: Table) -> None:
+    """The statement is not alone then: what needs a transaction has one."""
+    client = table.join()
+    table.talk(client, "Q declare c cursor with hold for select 1")
+    declare = ["P - declare d cursor for select 1", "B - -", "E -", "S"]
+
+    assert table.talk(client, *declare)[-2].startswith("E 25P01 DECLARE CURSOR")
+    assert table.talk(client, "E c 1", *declare)[-2:] == ["C DECLARE", "Z I"]
