@@ -324,6 +324,8 @@ class Core:
         for client in self.session.clients.values():  # of a client's units one at a time is in the queue
             for _ in range(len(client.units) - (client.number in self._queued)):
                 self._queue.append(Task(partial(self._serve, client), client))
+            if client.stage is Stage.ENDED:  # it has left nothing behind, though its answers may still be on their way
+                self._queue.append(Task(partial(self._forget, client)))
         self._queue.append(Task(job, done=done))
 
     def run(self) -> None:

@@ -95,6 +95,17 @@ def test_many_statements_before_it_are_undone_with_it(sandbox: StagedSandbox, cl
         assert names(other) == []
 
 
+def test_a_connection_that_was_closed_before_it_has_left_nothing(sandbox: StagedSandbox) -> None:
+    """However shortly before: neither its transaction nor its temporary table is reported."""
+    for sql in ("INSERT INTO items (id) VALUES (10)", "CREATE TEMP TABLE brief (id int); COMMIT") * 10:
+        with closing(psycopg2.connect(sandbox.url)) as driver, driver.cursor() as cursor:
+            cursor.execute(sql)
+        report = sandbox.pop()
+        sandbox.push("the next test")
+
+        assert (report.clients_in_transaction, report.leftovers) == ((), ())
+
+
 def test_it_is_waited_for_where_there_is_something_to_report(sandbox: StagedSandbox) -> None:
     """A connection in a transaction is reported as ever; then the sandbox is clean again."""
     with closing(psycopg2.connect(sandbox.url)) as driver, driver.cursor() as cursor:

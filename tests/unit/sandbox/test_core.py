@@ -295,6 +295,23 @@ def test_what_was_said_before_the_end_of_a_test_is_a_part_of_it(table: Table, se
     assert answers[0]["wrote"] is True
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_has_ended_before_the_end_of_a_test_has_left_nothing(table: Table, *, waits: bool) -> None:
+    """Whether or not its last statement was still to be served, and its connection to be closed."""
+    client = table.join()
+    answers: list[Any] = []
+    table.ask(table.core.push("a test"))
+    table.talk(client, "Q listen news", "Q begin")
+    table.core.received(client, wire.query("insert into t values (1)") * waits + wire.TERMINATE)
+    table.core.ask(table.core.pop, answers.append)
+    table.settle()
+    table.core.closed(client)
+    table.settle()
+
+    assert (answers[0]["in_transaction"], answers[0]["leftovers"]) == ([], [])
+    assert table.core.find(client.number) is None
+
+
 def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
     """The test run's request among them."""
     client = table.join()
