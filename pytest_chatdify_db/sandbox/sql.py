@@ -151,7 +151,8 @@ class Statement:
     @cached_property
     def verb(self) -> str:
         """Its first word."""
-        return next(tokens(self.text)).word
+        lead = _LEAD.match(self.text)  # which passes over simple comments, and is faster
+        return lead[1].lower() if lead is not None and lead[1] else next(tokens(self.text)).word
 
     @cached_property
     def calls(self) -> frozenset[str]:
