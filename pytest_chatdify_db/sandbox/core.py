@@ -136,7 +136,8 @@ class Core:
 
     def _forget(self, client: Client) -> Job:
         yield from ()
-        self.session.forget(client)
+        if client.number in self.session.clients:
+            self.session.forget(client)
 
     def _introduce(self, client: Client, packet: bytes) -> None:
         """Answer an untyped packet: a wish for encryption, a cancel request or the start-up (54.2.1)."""
@@ -282,13 +283,15 @@ class Core:
                 direct.take(client.units.popleft())
             if client.stage is Stage.ENDED:
                 direct.end()
-        elif client.units and client.number not in self._queued:
+        elif client.number not in self._queued:
             is_its_turn = self._job is None and not self._queue and len(client.units) == 1
             if is_its_turn and at_once.serve(self.session, client, client.units[0]):
                 client.units.clear()
-                return
-            self._queued.add(client.number)
-            self._queue.append(Task(lambda: self._serve(client), client))
+            if client.units:
+                self._queued.add(client.number)
+                self._queue.append(Task(lambda: self._serve(client), client))
+            elif client.stage is Stage.ENDED:
+                self._queue.append(Task(lambda: self._forget(client)))
 
     def _route(self, client: Client) -> DirectSession | None:
         """Return the client's own session, if it has one or should have one now."""
@@ -311,7 +314,9 @@ class Core:
         self._queued.discard(client.number)
         if client.units:
             yield from service.serve(self.session, client, client.units.popleft())
-        if client.units or self.is_direct:
+        if client.stage is Stage.ENDED and not client.units:
+            yield from self._forget(client)  # at once: nobody is to see what it has not committed
+        elif client.units or self.is_direct:
             self._enqueue(client)
 
     def ask(self, job: Callable[[], Job], done: Callable[[Any], None]) -> None:
@@ -324,8 +329,6 @@ class Core:
         for client in self.session.clients.values():  # of a client's units one at a time is in the queue
             for _ in range(len(client.units) - (client.number in self._queued)):
                 self._queue.append(Task(partial(self._serve, client), client))
-            if client.stage is Stage.ENDED:  # it has left nothing behind, though its answers may still be on their way
-                self._queue.append(Task(partial(self._forget, client)))
         self._queue.append(Task(job, done=done))
 
     def run(self) -> None:

@@ -312,6 +312,23 @@ def test_who_has_ended_before_the_end_of_a_test_has_left_nothing(table: Table, *
     assert table.core.find(client.number) is None
 
 
+@pytest.mark.parametrize("last", ["", "insert into t values (2)", "ROLLBACK"])
+def test_what_an_ended_connection_has_not_committed_is_undone_before_others_are_served(
+    table: Table, server: ScriptedServer, last: str
+) -> None:
+    """Though the next one has sent its statement already, and the connection is not closed yet."""
+    first, second = table.join(), table.join()
+    table.talk(first, "Q begin", "Q insert into t values (1)")
+    server.heard.clear()
+    table.core.received(first, (wire.query(last) if last else b"") + wire.TERMINATE)
+    table.core.received(second, wire.query("select * from t"))
+    table.settle()
+
+    said = [text.split(maxsplit=1)[0] for text in ";".join(server.heard).split(";")]
+    assert said.index("ROLLBACK") < said.index("select")
+    assert table.core.session.dirty_reads.found == []
+
+
 def test_the_loss_of_the_session_is_told_to_who_waits(table: Table) -> None:
     """The test run's request among them."""
     client = table.join()
