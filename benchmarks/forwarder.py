@@ -6,6 +6,7 @@ server does; it ends when its standard input is closed.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import sys
@@ -36,16 +37,16 @@ def main(path: str, server: str) -> None:
                     others[one.fileno()] = one, other
                     poll.register(one.fileno(), select.EPOLLIN)
                 continue
-            if fd not in others:
-                continue
             one, other = others[fd]
-            if length := one.recv_into(chunk):
-                other.sendall(chunk[:length])
-                continue
+            with contextlib.suppress(OSError):  # the other end has closed with something unread
+                if length := one.recv_into(chunk):
+                    other.sendall(chunk[:length])
+                    continue
             for end in (one, other):
                 poll.unregister(end.fileno())
                 del others[end.fileno()]
                 end.close()
+            break  # what was polled with it may be of a number that is another connection's by now
 
 
 if __name__ == "__main__":
