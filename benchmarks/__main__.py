@@ -39,7 +39,7 @@ class Effort:
 
     tests: int = 500
     rounds: int = 3
-    budget: float = 4.0
+    budget: float = 6.0
     turns: int = 15
     worker_tests: int = 1_000
 
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace, effort: Effort, stand: Stand) -> tuple[lis
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compare chatdify-db with other ways to test on PostgreSQL. Ten minutes; with --quick one or two.",
+        description="Compare chatdify-db with other ways to test on PostgreSQL. Takes 15 minutes; with --quick, two.",
     )
     add = parser.add_argument
     add(
