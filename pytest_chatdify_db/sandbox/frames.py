@@ -49,9 +49,9 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     session.history.cursors.clear()
     session.has_temporary = any(client.temporary for client in session.clients.values())
     # asyncpg keeps what it was told of statements and types, and would go on with tables that are no more.
-    misled = [client for client in session.clients.values() if session._saw_definition and any(client.statements)]
-    session._catalog_is_stale |= session._saw_definition
-    session._saw_definition = False
+    saw_definition = depth + 1 in session.defined_in
+    misled = [client for client in session.clients.values() if saw_definition and any(client.statements)]
+    session.defined_in.discard(depth + 1)
     has_locks = session.took_advisory_lock and (yield from roll_back_frame(session))
     idle = {client.number: client for client in session.clients.values() if client not in left}
     found = session.leftovers.take(idle, depth, tables, has_locks=has_locks)

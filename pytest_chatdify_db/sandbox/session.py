@@ -85,8 +85,7 @@ class SharedSession:
         self.catalog = Catalog()
         self.dirty_reads = DirtyReads()
         self.refuses_dirty_reads = False
-        self._catalog_is_stale = True
-        self._saw_definition = False
+        self.defined_in: set[int] = set()  # the frames, by their depths, in which definitions may have changed
         self.took_advisory_lock = False
         self.has_temporary = False
         self.leftovers = Leftovers()
@@ -118,7 +117,7 @@ class SharedSession:
             changes: The run-time parameters that those set.
             told: What they say about channels.
         """
-        if self._catalog_is_stale:
+        if self.history.is_redefined:
             yield from self._read_catalog()
         if (refusal := self._refusal(client, statements, changes)) is not None:
             return self.fail(client, refusal)
@@ -258,7 +257,7 @@ class SharedSession:
     def has_something_to_do(self) -> bool:
         """Whether something has to be done or looked at before a client's request goes to the server."""
         return bool(
-            self._catalog_is_stale
+            self.history.is_redefined
             or self._closing
             or self.has_temporary
             or self.cursors.has_closing
@@ -317,7 +316,8 @@ class SharedSession:
             if (named := _NAMED.get(statement.kind)) is not None:
                 named(self, client, statement)
             if catalog.defines(statement):
-                self._catalog_is_stale = self._saw_definition = True
+                self.history.defined()
+                self.defined_in.add(len(self.history.frames))
             if statement.kind in _WRITES:
                 self._note_temporary(client, statement)
             if any("advisory" in name for name in statement.calls):
@@ -406,7 +406,7 @@ class SharedSession:
             if new := [name for name in self.catalog.deferred if name not in before.deferred]:
                 # A check has made ALL constraints immediate, those to come included.
                 self.history.sql.append(f"SET CONSTRAINTS {catalog.listed(new)} DEFERRED")
-        self._catalog_is_stale = False
+        self.history.is_redefined = False
 
     # -- A client's transaction
 
@@ -436,7 +436,7 @@ class SharedSession:
         if transaction is None:
             self._end(client, commits=True)
             return True
-        if not transaction.lost and self._catalog_is_stale:
+        if not transaction.lost and self.history.is_redefined:
             yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
         if not transaction.lost and self.has_deferred(transaction):
             yield from self._adopt(client)  # triggers ask for what it has set
@@ -454,7 +454,7 @@ class SharedSession:
 
     def must_check(self, transaction: Transaction) -> bool:
         """Return whether the server must be asked before *transaction* can commit."""
-        return self._catalog_is_stale or self.has_deferred(transaction)
+        return self.history.is_redefined or self.has_deferred(transaction)
 
     def keep(self, client: Client, transaction: Transaction) -> None:
         """End the client's *transaction* and keep what it wrote, which nothing objects to."""
@@ -542,7 +542,7 @@ class SharedSession:
 
     def may_fail_at_commit(self, client: Client) -> bool:
         """Return whether the end of a single statement can bring an error of its own."""
-        return (self.catalog.has_deferrable or self._catalog_is_stale) and not client.in_transaction
+        return (self.catalog.has_deferrable or self.history.is_redefined) and not client.in_transaction
 
     def label(self, number: int) -> str:
         """Return how messages call the client of that number."""
@@ -555,7 +555,8 @@ class SharedSession:
         for client in self.clients.values():
             if client.transaction is not None or client.channels:
                 return True
-        return bool(self._saw_definition or self.took_advisory_lock or self.leftovers.has_any or self.dirty_reads.found)
+        saw_definition = len(self.history.frames) in self.defined_in
+        return bool(saw_definition or self.took_advisory_lock or self.leftovers.has_any or self.dirty_reads.found)
 
     # -- Prepared statements and cursors
 

@@ -157,6 +157,8 @@ class History:
         self.constraints: tuple[str, ...] = ()
         self.cursors: dict[int, int] = {}  # the last tick at which a client opened a cursor that may still be open
         self.clock = 0
+        self.is_redefined = True  # since the catalog was read
+        self._definitions: list[int] = []  # how many writes there were after each of them
         self._is_open = False
         self._tick = 0
         self._serial = 0
@@ -192,6 +194,11 @@ class History:
             self._runs.append((self.clock, owner))
         self.clock += 1
         self._tick += 1
+
+    def defined(self) -> None:
+        """Note that the last write may have changed definitions."""
+        self._definitions.append(self.clock)
+        self.is_redefined = True
 
     def opened_cursor(self, owner: int) -> int:
         """Note that *owner* has opened a cursor, which a return to an earlier savepoint would close; return when."""
@@ -255,6 +262,9 @@ class History:
         savepoint.tick = self._tick
         while self._runs and self._runs[-1][0] >= self.clock:
             self._runs.pop()
+        while self._definitions and self._definitions[-1] > self.clock:
+            self._definitions.pop()
+            self.is_redefined = True
         for frame in self.frames:
             if frame.mark is not None and not frame.mark.alive:  # what was undone had begun before the frame
                 _hold(frame, savepoint, None)
@@ -345,6 +355,8 @@ class History:
     def _restart(self) -> None:
         self._drop(0)
         self._runs.clear()
+        self.is_redefined |= bool(self._definitions)
+        self._definitions.clear()
         self.cursors.clear()
         self.clock = 0
         self.settings, self.constraints, self.conflict = NO_SETTINGS, (), None

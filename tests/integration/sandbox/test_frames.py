@@ -127,3 +127,19 @@ def test_without_a_statement_nobody_is_asked(sandbox: StagedSandbox, client: Con
     client.query("INSERT INTO items (id, name) VALUES (10, 'last')")
     assert names(client) == ["last"]
     assert sandbox.pop().wrote
+
+
+def test_a_constraint_ends_with_the_frame_that_made_it(sandbox: StagedSandbox, client: Connection) -> None:
+    """It is not looked for after that, although inner frames have begun and ended since."""
+    client.query("CREATE TABLE one (id int PRIMARY KEY)")
+    client.query("CREATE TABLE two (id int REFERENCES one DEFERRABLE INITIALLY DEFERRED)")
+    for number in range(2):
+        sandbox.push("an inner frame")
+        client.query(f"INSERT INTO items (id) VALUES ({number + 10})")
+        sandbox.pop()
+    sandbox.pop()
+    sandbox.push("the next test")
+
+    client.query("INSERT INTO items (id) VALUES (10)")
+
+    assert names(client) == [None]

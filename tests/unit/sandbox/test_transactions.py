@@ -357,3 +357,32 @@ def test_frames_without_statements_cost_nothing() -> None:
 
     assert bench.history.take_rollback() == "ROLLBACK"
     assert not History().wrote_in_frame
+
+
+def test_what_undoes_a_definition_makes_the_catalog_stale() -> None:
+    """A rollback, and the end of a frame, those in which it was not read anew included; nothing else."""
+    history = History()
+    history.push("module")
+    for name in ("first", "second"):
+        history.push(name)
+        transaction = Transaction(1)
+        history.protect(transaction)
+        history.wrote(1)
+        history.is_redefined = False
+        if name == "second":
+            history.defined()
+        assert history.is_redefined is (name == "second")
+        history.is_redefined = False
+        history.undo(transaction)
+        assert history.is_redefined is (name == "second")
+        history.is_redefined = False
+        history.pop()
+        assert not history.is_redefined
+    history.wrote(1)
+    history.defined()
+    history.is_redefined = False
+    history.push("third")
+    history.pop()
+    assert not history.is_redefined
+    history.pop()
+    assert history.is_redefined
