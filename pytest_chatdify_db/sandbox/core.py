@@ -403,7 +403,7 @@ class Core:
     def push(self, name: str) -> Job:
         """Open a frame."""
         yield from ()
-        self.session.history.push(name)
+        self.session.push(name)
         self.journal.clear()
         self._listening.append(leftovers.listening(self.session.clients.values()))
         return {}

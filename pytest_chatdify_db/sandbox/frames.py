@@ -14,7 +14,7 @@ from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.session import Broken, SharedSession
-from pytest_chatdify_db.sandbox.transactions import Level
+from pytest_chatdify_db.sandbox.temporary import NO_TABLES
 
 
 class Undone(NamedTuple):
@@ -42,11 +42,15 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
         client.portals.clear()
         client.notifications.clear()
         _forget_tables(client, depth)
+        client.temporary = frame.temporary.get(client.number, NO_TABLES)
         transaction = client.transaction
         if transaction is not None and transaction.depth > depth and not transaction.lost:
             transaction.failed, transaction.lost = True, frame.name
             left += [client] if client.in_transaction else []
     session.history.cursors.clear()
+    for number, made in frame.temporary.items():
+        if made and number not in session.clients:  # the rollback brings back what went with its client
+            session.drop_tables(number, made)
     session.has_temporary = any(client.temporary for client in session.clients.values())
     # asyncpg keeps what it was told of statements and types, and would go on with tables that are no more.
     saw_definition = depth + 1 in session.defined_in
@@ -59,11 +63,10 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
 
 
 def _forget_tables(client: Client, depth: int) -> None:
-    """Forget the temporary tables that were made above *depth*."""
-    places: list[Client | Level] = [client, *(client.transaction.levels if client.transaction is not None else ())]
-    for place in places:
-        if place.temporary:
-            place.temporary = {name: table for name, table in place.temporary.items() if table.depth <= depth}
+    """Have a rollback of the client not bring back the temporary tables that were made above *depth*."""
+    for level in client.transaction.levels if client.transaction is not None else ():
+        if level.temporary:
+            level.temporary = {name: table for name, table in level.temporary.items() if table.depth <= depth}
 
 
 def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[str]]:

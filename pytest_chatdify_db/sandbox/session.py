@@ -33,7 +33,7 @@ from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
-from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit
+from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit, Tables
 from pytest_chatdify_db.sandbox.transactions import (
     NO_SETTINGS,
     READ_ONLY_BEGIN,
@@ -504,10 +504,14 @@ class SharedSession:
     def drop_temporary(self, client: Client) -> None:
         """Drop all temporary tables of the client, as the end of its session would."""
         if client.temporary:
-            self._put_parameters_back()
-            self.history.sql += [table.drop for table in client.temporary.values()]
-            self.history.wrote(client.number)
+            self.drop_tables(client.number, client.temporary)
             client.temporary = NO_TABLES
+
+    def drop_tables(self, owner: int, tables: Tables) -> None:
+        """Drop temporary *tables* of a client, which may be gone."""
+        self._put_parameters_back()
+        self.history.sql += [table.drop for table in tables.values()]
+        self.history.wrote(owner)
 
     def _put_parameters_back(self) -> None:
         """Take back what a client has set: another role may not be allowed what the sandbox itself does."""
@@ -605,6 +609,11 @@ class SharedSession:
         self.history.closed_cursors(client.number)
 
     # -- Ends
+
+    def push(self, name: str) -> None:
+        """Open a frame."""
+        frame = self.history.push(name)
+        frame.temporary = {client.number: client.temporary for client in self.clients.values() if client.temporary}
 
     def ready(self, client: Client) -> None:
         """Tell the client that its unit is done, and of parameters that have changed by it."""

@@ -139,10 +139,17 @@ class Conflict:
 
 @dataclass(eq=False, slots=True)
 class Frame:
-    """A stretch of the test run that is undone as a whole: a test, or the life of a wider fixture."""
+    """A stretch of the test run that is undone as a whole: a test, or the life of a wider fixture.
+
+    Args:
+        name: How messages call it.
+        mark: Where it began, None if that is the start of the real transaction.
+        temporary: The temporary tables that there were then, by client; they are there again when it ends.
+    """
 
     name: str
     mark: Savepoint | None
+    temporary: dict[int, Tables] = field(default_factory=dict)
 
 
 class History:
@@ -318,6 +325,9 @@ class History:
             if other is None:
                 since = mark.tick
                 self.return_to(mark)
+                for frame in self.frames:
+                    if frame.mark is mark:  # what was undone had begun before the frame
+                        frame.temporary[owner] = level.temporary
             elif self.conflict is None:
                 self.conflict = Conflict(owner, other, mark.position)
         self.leave(transaction, index + 1)

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 
 from .stage import StagedSandbox
 
@@ -143,3 +143,21 @@ def test_a_constraint_ends_with_the_frame_that_made_it(sandbox: StagedSandbox, c
     client.query("INSERT INTO items (id) VALUES (10)")
 
     assert names(client) == [None]
+
+
+def test_a_temporary_table_of_a_wider_frame(sandbox: StagedSandbox, client: Connection) -> None:
+    """It is its client's again where a frame undoes its end, and nobody's where the client has gone."""
+    with connect(sandbox.address) as other:
+        other.query("CREATE TEMP TABLE items AS SELECT 10 AS id, 'temporary' AS name")
+        sandbox.push("an inner frame")
+        other.query("DROP TABLE items")
+        assert names(client) == []
+        sandbox.pop()
+
+        assert names(other) == ["temporary"]
+        with pytest.raises(ServerError, match='temporary table "items" belongs to another connection'):
+            names(client)
+        sandbox.push("an inner frame")
+    sandbox.pop()
+
+    assert names(client) == []

@@ -535,3 +535,37 @@ def test_what_is_a_dirty_read_all_the_same(table: Table) -> None:
 
     (found,) = table.ask(table.core.pop())["dirty_reads"]
     assert found["table"] == "users"
+
+
+def test_temporary_tables_of_a_wider_frame_are_there_again(table: Table, server: ScriptedServer) -> None:
+    """Whatever became of them meanwhile; those of a client that has gone are dropped once more."""
+    stays, goes, begins = table.join(), table.join(), table.join()
+    table.ask(table.core.push("module"))
+    table.talk(stays, "Q create temp table x (id int)")
+    table.talk(goes, "Q create temp table y (id int)")
+    table.talk(begins, "Q begin", "Q create temp table z (id int)")
+    table.ask(table.core.push("test"))
+
+    table.talk(begins, "Q rollback")
+    table.talk(stays, "Q drop table x", "Q create temp table v (id int)")
+    table.talk(goes, "X")
+    table.settle()
+    server.heard.clear()
+    table.ask(table.core.pop())
+
+    assert (set(stays.temporary), set(begins.temporary)) == ({"x"}, set())
+    assert any(text.endswith('DROP TABLE IF EXISTS pg_temp."y" CASCADE') for text in server.heard)
+    assert table.core.session.has_temporary
+
+
+def test_temporary_tables_of_a_transaction_that_began_before_the_frame(table: Table) -> None:
+    """Its rollback in the frame is not taken back with it."""
+    client = table.join()
+    table.ask(table.core.push("module"))
+    table.talk(client, "Q begin", "Q create temp table x (id int)")
+    table.ask(table.core.push("test"))
+
+    table.talk(client, "Q rollback")
+    table.ask(table.core.pop())
+
+    assert client.temporary == {}
