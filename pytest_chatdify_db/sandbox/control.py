@@ -70,7 +70,7 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
     if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))
     transaction.implicit, transaction.read_only, transaction.isolation = False, read_only, level
-    transaction.stable_since = session.history.clock if level not in _AVAILABLE else None
+    session.history.take_snapshot(transaction, is_stable=level not in _AVAILABLE)
     return _done(client, statement.tag)
 
 
@@ -113,7 +113,7 @@ def _chain(session: SharedSession, client: Client, statement: Statement, ended: 
         chained = ended.chained if ended.failed else (ended.read_only, ended.isolation)
         following.read_only, following.isolation = following.chained = chained or (following.read_only, "")
         if following.isolation and following.isolation not in _AVAILABLE:
-            following.stable_since = session.history.clock
+            session.history.take_snapshot(following, is_stable=True)
 
 
 def _prepare_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
@@ -207,7 +207,7 @@ def _set_modes(session: SharedSession, client: Client, statement: Statement) -> 
         is_available = modes.isolation in _AVAILABLE
         if not is_available and not read_only:
             return session.fail(client, refusals.isolation(modes.isolation))
-        transaction.stable_since = None if is_available else session.history.clock
+        session.history.take_snapshot(transaction, is_stable=not is_available)
         transaction.isolation = modes.isolation
     transaction.read_only = read_only
     return _done(client, statement.tag)

@@ -166,6 +166,7 @@ class History:
         self.clock = 0
         self.is_redefined = True  # since the catalog was read
         self._definitions: list[int] = []  # how many writes there were after each of them
+        self._stable: list[Transaction] = []  # those that are to see no later writes
         self._is_open = False
         self._tick = 0
         self._serial = 0
@@ -266,6 +267,8 @@ class History:
         self._drop(self.stack.index(savepoint) + 1)
         self.clock, self.settings = savepoint.position, savepoint.settings
         self.constraints = savepoint.constraints
+        for transaction in self._stable:
+            transaction.stable_since = min(transaction.stable_since or 0, self.clock)  # positions are used again
         savepoint.tick = self._tick
         while self._runs and self._runs[-1][0] >= self.clock:
             self._runs.pop()
@@ -306,8 +309,16 @@ class History:
         foreign_cursor = max((tick for who, tick in self.cursors.items() if who != owner), default=0)
         return foreign_cursor <= mark.tick and self.other_after(mark.position, owner) is None
 
+    def take_snapshot(self, transaction: Transaction, *, is_stable: bool) -> None:
+        """Note whether *transaction* is to see nothing that is written from now on."""
+        transaction.stable_since = self.clock if is_stable else None
+        self._stable = [each for each in self._stable if each is not transaction]
+        self._stable += [transaction] if is_stable else []
+
     def leave(self, transaction: Transaction, index: int) -> None:
         """Forget the client's savepoints from *index* on; what was written there stays."""
+        if not index and transaction.stable_since is not None:
+            self.take_snapshot(transaction, is_stable=False)
         for level in transaction.levels[index:]:
             _hold(level, None, None)
         del transaction.levels[index:]

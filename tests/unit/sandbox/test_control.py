@@ -200,6 +200,21 @@ def test_a_chain_keeps_the_modes(table: Table) -> None:
     assert (client.transaction.isolation, client.transaction.stable_since) == ("repeatable read", 0)
 
 
+def test_a_stable_transaction_and_a_rollback_of_another(table: Table) -> None:
+    """What is written after it is noticed, though less is there then than when it began."""
+    reader, first, second = table.join(), table.join(), table.join()
+    table.talk(first, "Q begin", "Q insert into t values (1)", "Q insert into t values (2)")
+    table.talk(reader, "Q begin isolation level repeatable read read only")
+    table.talk(first, "Q rollback")
+    assert table.talk(reader, "Q select id from t") == ["C SELECT", "Z T"]
+
+    table.talk(second, "Q insert into t values (3)")
+    (error, _) = table.talk(reader, "Q select id from t")
+    assert error.startswith("E 40001")
+    table.talk(reader, "Q rollback", "Q begin")
+    assert table.talk(reader, "Q select id from t") == ["C SELECT", "Z T"]
+
+
 def test_a_function_that_would_set_the_modes_of_all(table: Table) -> None:
     """It is refused."""
     client = table.join()
