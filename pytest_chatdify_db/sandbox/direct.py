@@ -87,8 +87,10 @@ class DirectSession:
         self._number_of = number_of
         self._prepared: set[Prepared] = set()
         self._unnamed: Prepared | None = None
-        self._parses: deque[Prepared | None] = deque()  # what each ParseComplete means; None: the client's own
+        # What each ParseComplete means (None: the client's own), and which of all that was asked ends its pipeline.
+        self._parses: deque[tuple[int, Prepared | None]] = deque()
         self._asked: deque[int] = deque()  # messages that the server has not answered to the end, and ends of data
+        self._last_asked = 0  # how many those were in all
         self._takes_data = False  # of a COPY; meanwhile it answers no Sync
         self._has_ended = False
         self._text: Text | None = None  # of the last query
@@ -139,9 +141,10 @@ class DirectSession:
         """Note what a message has the server do."""
         if kind in _ENDS_DATA:
             self._takes_data = False
-            self._asked.append(kind)
-        elif kind in _ENDED_BY_READY and not (kind == SYNC and self._takes_data):
-            self._asked.append(kind)
+        elif kind not in _ENDED_BY_READY or (kind == SYNC and self._takes_data):
+            return
+        self._asked.append(kind)
+        self._last_asked += 1
 
     def _answered(self) -> None:
         while self._asked and self._asked.popleft() in _ENDS_DATA:
@@ -184,7 +187,7 @@ class DirectSession:
         self.client.statements[name] = prepared
         self._see(prepared.statement)
         self._note(prepared)
-        self._parses.append(None)
+        self._parses.append((self._last_asked, None))
         return prepared.parse
 
     def _statement(self, name: bytes) -> tuple[bytes, bytes]:
@@ -198,7 +201,7 @@ class DirectSession:
             return b"", prepared.name
         self._see(prepared.statement)
         self._note(prepared)
-        self._parses.append(prepared)
+        self._parses.append((self._last_asked, prepared))
         return prepared.parse, prepared.name
 
     def _see(self, statement: Statement | None) -> None:
@@ -231,6 +234,15 @@ class DirectSession:
             self._see(statement)
         self._text = names.text_for_server(self.client, text, parts, None)
         return wire.query(self._text.sent)
+
+    def _skip(self) -> None:
+        """Forget what the server does not prepare after an error: the rest of a pipeline."""
+        failed = self._last_asked - len(self._asked)
+        while self._parses and self._parses[0][0] <= failed:
+            _, prepared = self._parses.popleft()
+            if prepared is not None:
+                self._prepared.discard(prepared)
+                self._unnamed = None if prepared is self._unnamed else self._unnamed
 
     # -- From the server
 
@@ -275,9 +287,9 @@ class DirectSession:
         if kind == 71:  # CopyInResponse
             self._begins_copy()
         if kind == 49 and self._parses:  # ParseComplete
-            return b"" if self._parses.popleft() is not None else message
+            return b"" if self._parses.popleft()[1] is not None else message
         if kind == 69:
-            self._parses.clear()
+            self._skip()
         if kind not in {69, 78}:
             return message
         message = own_words(self.client, message)

@@ -88,6 +88,23 @@ def test_a_statement_that_it_brings_along_is_prepared_again() -> None:
     assert shown(direct, wire.PARSE_COMPLETE + wire.BIND_COMPLETE + wire.READY["I"]) == ["2", "Z I"]
 
 
+def test_a_statement_that_could_not_be_prepared_again() -> None:
+    """It is tried anew when it is used next; what stands behind the pipeline that failed has its own answers."""
+    of = client()
+    sent(session(of), "P s select 1", "P t select 2", "P - select 3", "S")
+    direct = session(of)
+
+    sent(direct, "B - s", "S", "B - t", "B - -", "S")
+    assert shown(direct, wire.error("25P02", "aborted") + wire.READY["E"]) == ["E 25P02 aborted", "Z E"]
+    assert shown(direct, wire.PARSE_COMPLETE + wire.BIND_COMPLETE) == ["2"]
+    assert shown(direct, wire.error("42P01", "no such table") + wire.READY["I"]) == ["E 42P01 no such table", "Z I"]
+    assert [kind for kind, _ in sent(direct, "B - s", "B - t", "B - -", "S")] == ["P", "B", "B", "P", "B", "S"]
+    shown(direct, wire.error("42P01", "the client's own"))
+    sent(direct, "P u selekt", "S", "P u select", "S")
+    own = wire.READY["I"] + wire.error("42601", "syntax error") + wire.READY["I"] + wire.PARSE_COMPLETE
+    assert shown(direct, own) == ["Z I", "E 42601 syntax error", "Z I", "1"]
+
+
 def test_what_the_server_says_is_shown() -> None:
     """A parameter only where it changes, names as the client has given them, and messages however they arrive."""
     direct = session(client())
