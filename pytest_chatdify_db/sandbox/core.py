@@ -296,11 +296,14 @@ class Core:
     def _route(self, client: Client) -> DirectSession | None:
         """Return the client's own session, if it has one or should have one now."""
         direct = self._direct.get(client.number)
-        if direct is not None or not self.is_direct or not client.units or client.transaction is not None:
-            return direct
+        return self._move(client) if direct is None and self.is_direct and client.units else direct
+
+    def _move(self, client: Client) -> DirectSession | None:
+        """Give a client a session of its own, if it is between transactions here."""
+        direct = None
         if client.number not in self.session.clients or client.number in self._queued:
             return None
-        if client.copying is not None or client.skips:
+        if client.transaction is not None or client.copying is not None or client.skips:
             return None
         try:
             direct = self._direct[client.number] = self.outside.open_direct(client)
@@ -451,6 +454,9 @@ class Core:
         """From now on give each client a session of its own."""
         yield from ()
         self.is_direct = True
+        for client in list(self.session.clients.values()):
+            if client.channels and client.stage is Stage.READY:
+                self._move(client)  # others have one when they say something
         return {}
 
     def leave_direct(self, frame: str) -> Job:
@@ -467,8 +473,9 @@ class Core:
                 client.transaction = Transaction(number, failed=True, lost=frame)
             elif direct.left and direct.is_idle:
                 for what in self.outside.ask_direct(client, leftovers.OF_A_SESSION):
-                    sql = direct.left.get(what, "")
-                    remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
+                    if what not in direct.brought:
+                        sql = direct.left.get(what, "")
+                        remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
             client.portals.clear()
             client.told = None  # of the parameters of the shared session
             if direct.is_awaited:

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.quoting import in_ascii, quote_name
 from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql, texts
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -28,7 +29,7 @@ from pytest_chatdify_db.sandbox.client import (
     Prepared,
     Stored,
 )
-from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, text_of
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.texts import Text
@@ -67,6 +68,7 @@ class DirectSession:
         changed: Whether the client has, or may have, changed the database. Sequences count.
         has_timeouts: Whether the client has, or may have, set a timeout that ends its statements or transactions.
         left: What the client may have left with the session that no transaction ends, and the statement that did.
+        brought: What it had of that on the session before.
     """
 
     def __init__(
@@ -101,8 +103,12 @@ class DirectSession:
                 client.reported[name] = value
                 client.send(wire.parameter_status(name, value))
         begun_with = {name: value for name, value in client.parameters.startup.items() if name != "client_encoding"}
-        if adopt := parameters.switch(begun_with, client.parameters.effective):
-            self.out += wire.query(adopt)
+        channels = sorted(text_of(channel, client.encoding) for channel in client.channels)
+        self.brought = frozenset(f"LISTEN {channel}" for channel in channels)
+        adopt = [f"LISTEN {in_ascii(quote_name(channel))}" for channel in channels]
+        adopt.append(parameters.switch(begun_with, client.parameters.effective))
+        if any(adopt):
+            self.out += wire.query(";".join(adopt))
             self._hidden += 1
 
     @property

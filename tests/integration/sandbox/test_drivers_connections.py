@@ -138,6 +138,27 @@ def test_a_pool_moves_to_a_database_of_its_own_and_back(server: Stage, sandbox: 
     asyncio.run(main())
 
 
+def test_a_listener_hears_in_a_database_of_its_own(server: Stage, sandbox: StagedSandbox) -> None:
+    """Though it has said nothing since the test began, whatever its channel is called."""
+
+    async def main() -> None:
+        listener, other = await asyncpg.connect(sandbox.url), await asyncpg.connect(sandbox.url)
+        heard: asyncio.Queue[object] = asyncio.Queue()
+        await listener.add_listener('Né"ws', lambda *said: heard.put_nowait(said[2:]))
+        with server.clone() as database:
+            sandbox.handle.use_database(database)
+            await other.execute("SELECT pg_notify($1, 'there')", 'Né"ws')
+            assert await heard.get() == ('Né"ws', "there")
+            report = sandbox.handle.use_database(None)
+        assert report.leftovers == ()
+        await other.execute("SELECT pg_notify($1, 'here')", 'Né"ws')
+        assert await heard.get() == ('Né"ws', "here")
+        await listener.close()
+        await other.close()
+
+    asyncio.run(main())
+
+
 def test_a_transaction_left_open_in_its_own_database_is_lost(server: Stage, sandbox: StagedSandbox) -> None:
     """The report names it, and back in the sandbox it must be rolled back first."""
     with server.clone() as database, connect(sandbox.address) as client:

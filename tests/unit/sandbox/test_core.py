@@ -569,3 +569,21 @@ def test_temporary_tables_of_a_transaction_that_began_before_the_frame(table: Ta
     table.ask(table.core.pop())
 
     assert client.temporary == {}
+
+
+def test_who_listens_listens_in_a_database_of_its_own(table: Table) -> None:
+    """From its beginning, since such a client may say nothing; what it has heard there before is no leftover."""
+    listener, silent = table.join(), table.join()
+    table.talk(listener, "Q listen news")
+    table.ask(table.core.enter_direct())
+
+    assert set(table.outside.direct) == {listener.number}
+    assert silent.number not in table.outside.direct
+    direct = table.outside.direct[listener.number]
+    assert b'LISTEN "news"' in direct.out
+    direct.receive(wire.command_complete("LISTEN") + wire.READY["I"])
+    direct.left["LISTEN more"] = "listen more"
+    table.outside.kept = ["LISTEN more", "LISTEN news"]
+    report = table.ask(table.core.leave_direct("test"))
+    assert [each["what"] for each in report["leftovers"]] == ["LISTEN more"]
+    assert listener.channels == {"news"}
