@@ -320,3 +320,10 @@ def test_the_server_does_not_know_a_connections_process_id(first: Connection, se
     assert value(first, f"SELECT pg_terminate_backend({second.pid})") == "f"
 
     assert value(second, "SELECT 1") == "1"
+
+
+def test_constraints_made_immediate_while_anothers_rows_fail(first: Connection, second: Connection) -> None:
+    """The server checks the rows of both; said before there are such rows, it would wait for COMMIT."""
+    first.query("BEGIN; INSERT INTO children VALUES (1, 99)")
+    with pytest.raises(ServerError, match="children_parent"):
+        second.query("BEGIN; SET CONSTRAINTS ALL IMMEDIATE")
