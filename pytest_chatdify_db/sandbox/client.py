@@ -18,7 +18,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, cut
-from pytest_chatdify_db.sandbox.parameters import InForce, Parameters
+from pytest_chatdify_db.sandbox.parameters import Change, InForce, Parameters
 from pytest_chatdify_db.sandbox.sql import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
 from pytest_chatdify_db.sandbox.texts import Text, shown
@@ -245,6 +245,11 @@ class Client:
     def encoding(self) -> str:
         """The encoding of what it says, as the server calls it."""
         return self.reported.get("client_encoding", "UTF8")
+
+    def keep_encoding(self) -> None:
+        """Go on with the encoding that it has chosen in a session of its own: its driver does."""
+        if self.encoding != self.parameters.reports(self.defaults, {}).get("client_encoding", self.encoding):
+            self.parameters.learn(Change("client_encoding", is_local=False), self.encoding)
 
     @property
     def is_utf8(self) -> bool:

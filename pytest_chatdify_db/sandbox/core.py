@@ -477,6 +477,8 @@ class Core:
                         sql = direct.left.get(what, "")
                         remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
             client.portals.clear()
+            if direct.status == "I":
+                client.keep_encoding()
             client.told = None  # of the parameters of the shared session
             if direct.is_awaited:
                 client.send(refusals.database_gone(frame))

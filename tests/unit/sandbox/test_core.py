@@ -587,3 +587,18 @@ def test_who_listens_listens_in_a_database_of_its_own(table: Table) -> None:
     report = table.ask(table.core.leave_direct("test"))
     assert [each["what"] for each in report["leftovers"]] == ["LISTEN more"]
     assert listener.channels == {"news"}
+
+
+def test_an_encoding_outlives_a_session_of_ones_own(table: Table) -> None:
+    """A driver goes on with the one that it has asked for there."""
+    client, other = table.join(), table.join()
+    table.ask(table.core.enter_direct())
+    for each, encoding in ((client, "LATIN1"), (other, "UTF8")):
+        table.feed(each, wire.query(f"set client_encoding to {encoding}"))
+        said = wire.parameter_status("client_encoding", encoding) + wire.command_complete("SET") + wire.READY["I"]
+        table.outside.direct[each.number].receive(said)
+    table.ask(table.core.leave_direct("the test"))
+
+    assert client.parameters.effective == {"client_encoding": "LATIN1"}
+    assert other.parameters.effective == {}
+    assert not [line for line in table.talk(client, "Q select 1") if line.startswith("S ")]
