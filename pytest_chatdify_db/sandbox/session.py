@@ -54,6 +54,7 @@ _FAIL: Final = wire.query("!")
 #: SQLSTATE of a text that is not in its client's encoding.
 _WRONG_BYTES: Final = frozenset({"22021", "22P05"})
 _ERROR: Final = ord("E")
+_NO_SUCH_THING: Final = "42704"
 #: How many texts are remembered to be well-formed, and of what length.
 _REMEMBERED: Final = 1_000
 
@@ -441,6 +442,9 @@ class SharedSession:
         if not transaction.lost and self.has_deferred(transaction):
             yield from self._adopt(client)  # triggers ask for what it has set
             error = yield from constraints.check(self, client, transaction)
+            if error is not None and wire.error_fields(error[5:]).get("C") == _NO_SUCH_THING:
+                yield from self._read_catalog()  # a function has dropped a constraint
+                error = yield from constraints.check(self, client, transaction)
             if error is not None:
                 if relay is not None:
                     relay.withdraw()

@@ -235,3 +235,14 @@ def test_a_notice_that_nobody_asked_for_is_kept() -> None:
     reply.special(ord("G"), b"copy")
 
     assert reply.notices == b"notice"
+
+
+def test_a_constraint_that_a_function_has_dropped(table: Table, server: ScriptedServer) -> None:
+    """It is not looked for again once the catalog has been read anew."""
+    client = table.join()
+    table.talk(client, "Q begin", "Q insert into boys values (1)")
+    checks(server)
+    server.on("SET CONSTRAINTS ALL", wire.error("42704", 'constraint "girls_parent" does not exist'))
+
+    assert table.talk(client, "Q commit") == ["C COMMIT", "Z I"]
+    assert len(checks(server)) == 2
