@@ -151,8 +151,8 @@ class Statement:
     @cached_property
     def verb(self) -> str:
         """Its first word."""
-        lead = _LEAD.match(self.text)  # which passes over simple comments, and is faster
-        return lead[1].lower() if lead is not None and lead[1] else next(tokens(self.text)).word
+        first = _first_name(self.text)
+        return first.lower() if first is not None else next(tokens(self.text)).word
 
     @cached_property
     def calls(self) -> frozenset[str]:
@@ -273,10 +273,15 @@ _parse_cached = lru_cache(maxsize=2_048)(_parse)
 # -- Classification
 
 
-def _statement(text: str) -> Statement | None:
+def _first_name(text: str) -> str | None:
+    """Return the name that *text* begins with, behind simple comments; None if something else comes first."""
     lead = _LEAD.match(text)
     assert lead is not None  # every part of the pattern is optional
-    first = lead.group(1)
+    return lead.group(1)
+
+
+def _statement(text: str) -> Statement | None:
+    first = _first_name(text)
     if first is None:
         head = next(tokens(text), None)
         if head is None:
