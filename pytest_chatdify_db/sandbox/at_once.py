@@ -11,9 +11,9 @@ from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import QUERY, Client, Message
-from pytest_chatdify_db.sandbox.session import SharedSession
+from pytest_chatdify_db.sandbox.ledger import Ledger
 
-Answer = Callable[[SharedSession, Client, bytes], bytes]
+Answer = Callable[[Ledger, Client, bytes], bytes]
 
 #: What the server says to ``SELECT 1``.
 _PONG: Final = (
@@ -26,47 +26,47 @@ _COMMITTED: Final = wire.command_complete("COMMIT")
 _ROLLED_BACK: Final = wire.command_complete("ROLLBACK")
 
 
-def serve(session: SharedSession, client: Client, unit: Sequence[Message]) -> bool:
+def serve(ledger: Ledger, client: Client, unit: Sequence[Message]) -> bool:
     """Serve *unit*, if this is the way for it; return whether it is."""
     if len(unit) != 1 or unit[0].kind != QUERY or (answer := _ANSWERS.get(unit[0].body)) is None:
         return False
     if client.skips or client.mid_pipeline or client.copying is not None or client.cursors:
         return False
-    if not (said := answer(session, client, unit[0].body[:-1])):
+    if not (said := answer(ledger, client, unit[0].body[:-1])):
         return False
-    session.close_unnamed(client)
+    ledger.close_unnamed(client)
     client.send(said)
-    session.ready(client)
+    ledger.ready(client)
     return True
 
 
-def _ping(_session: SharedSession, client: Client, _text: bytes) -> bytes:
+def _ping(_session: Ledger, client: Client, _text: bytes) -> bytes:
     return _PONG if client.transaction is None and not client.parameters.identity else b""
 
 
-def _begin(session: SharedSession, client: Client, text: bytes) -> bytes:
+def _begin(ledger: Ledger, client: Client, text: bytes) -> bytes:
     if client.transaction is not None or "default_transaction_isolation" in client.parameters.effective:
         return b""
     client.runs(text)
-    transaction = session.begin(client)
+    transaction = ledger.begin(client)
     transaction.implicit, transaction.isolation = False, "read committed"
     return _BEGUN
 
 
-def _commit(session: SharedSession, client: Client, text: bytes) -> bytes:
+def _commit(ledger: Ledger, client: Client, text: bytes) -> bytes:
     transaction = client.transaction
-    if transaction is None or transaction.implicit or transaction.failed or session.must_check(transaction):
+    if transaction is None or transaction.implicit or transaction.failed or ledger.must_check(transaction):
         return b""
     client.runs(text)
-    session.keep(client, transaction)
+    ledger.keep(client, transaction)
     return _COMMITTED
 
 
-def _roll_back(session: SharedSession, client: Client, text: bytes) -> bytes:
+def _roll_back(ledger: Ledger, client: Client, text: bytes) -> bytes:
     if not client.in_transaction:
         return b""
     client.runs(text)
-    session.roll_back(client)
+    ledger.roll_back(client)
     return _ROLLED_BACK
 
 

@@ -283,7 +283,7 @@ def _close_all(session: SharedSession, client: Client, statement: Statement) -> 
 def _deallocate_all(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
     for prepared in client.statements.values():
-        session.discard(prepared)
+        session.statements.discard(prepared)
     client.statements = {name: prepared for name, prepared in client.statements.items() if not name}  # the server too
     return statement.kind is Kind.DISCARD_ALL or _done(client, "DEALLOCATE ALL")
 

@@ -98,7 +98,7 @@ class _Pipeline:
         self.segment = self._new_segment()
 
     def _new_segment(self) -> Segment:
-        return Segment(Relay(self.client, self.session.prepared))
+        return Segment(Relay(self.client, self.session.statements.prepared))
 
     def take(self, message: Message, following: Sequence[Message]) -> Work:
         """Add one message, or send what there is and answer it."""
@@ -159,7 +159,7 @@ class _Pipeline:
             for name in segment.opened:
                 self.session.opened_cursor(self.client, name)
             for _, prepared in segment.closed:
-                self.session.closed(prepared)
+                self.session.statements.closed(prepared)
         else:
             self._take_back(segment)
         return done
@@ -404,9 +404,9 @@ class _Pipeline:
     def _ensure(self, prepared: Prepared) -> None:
         """Prepare a statement that the session does not have: another one had it, or another client was here."""
         pending = [parsing.prepared for parsing in self.segment.parses if parsing.prepared.name == prepared.name]
-        if prepared is pending[-1] if pending else self.session.has(prepared):
+        if prepared is pending[-1] if pending else self.session.statements.has(prepared):
             return
-        self.session.make_room(prepared)
+        self.session.statements.make_room(prepared)
         self._add_parse(Parsing(b"", prepared, is_hidden=True))
 
     def _add_parse(self, parsing: Parsing) -> None:

@@ -1,4 +1,4 @@
-"""The one session that all clients of a test share, and what a client's transaction means on it.
+"""The one session that all clients of a test share: how the server is asked for what one of them wants.
 
 The rule: the methods that need the server are generators. They yield what to ask and are resumed when it has answered,
 so that the flow reads from top to bottom; a unit runs to its end before another client is served.
@@ -7,40 +7,22 @@ so that the flow reads from top to bottom; a unit runs to its end before another
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.quoting import in_ascii
-from pytest_chatdify_db.sandbox import (
-    catalog,
-    constraints,
-    cursors,
-    dirty,
-    names,
-    parameters,
-    refusals,
-    signals,
-    temporary,
-)
+from pytest_chatdify_db.sandbox import catalog, constraints, effects, parameters, refusals
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply, Request
 from pytest_chatdify_db.sandbox.catalog import Catalog
-from pytest_chatdify_db.sandbox.client import Client, Prepared
-from pytest_chatdify_db.sandbox.cursors import Cursors
-from pytest_chatdify_db.sandbox.dirty import DirtyReads
-from pytest_chatdify_db.sandbox.leftovers import Leftovers
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.ledger import Ledger
 from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
-from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit, Tables
 from pytest_chatdify_db.sandbox.transactions import (
     NO_SETTINGS,
     READ_ONLY_BEGIN,
     READ_ONLY_END,
-    History,
-    Level,
-    Savepoint,
     Settings,
     Signal,
     Transaction,
@@ -49,7 +31,6 @@ from pytest_chatdify_db.sandbox.transactions import (
 #: Asks the server and says in the end whether all went well. Where not, the client has been told.
 Work = Generator[Exchange, None, bool]
 
-_WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
 _FAIL: Final = wire.query("!")
 #: SQLSTATE of a text that is not in its client's encoding.
 _WRONG_BYTES: Final = frozenset({"22021", "22P05"})
@@ -75,29 +56,21 @@ class Welcome(NamedTuple):
     startup: Settings
 
 
-class SharedSession:
-    """The session, the history of its open transaction, and the clients on it."""
+class SharedSession(Ledger):
+    """What clients have open, and the session on which the server is asked for it.
+
+    Attributes:
+        backend: The session.
+        own_parameters: The parameters that it reported at its start.
+        welcomes: What was said to clients, by the parameters they came with.
+    """
 
     def __init__(self, backend: Backend) -> None:
+        super().__init__()
         self.backend = backend
-        self.history = History()
         self.own_parameters = dict(backend.parameters)
-        self.clients: dict[int, Client] = {}
-        self.catalog = Catalog()
-        self.dirty_reads = DirtyReads()
-        self.refuses_dirty_reads = False
-        self.defined_in: set[int] = set()  # the frames, by their depths, in which definitions may have changed
-        self.took_advisory_lock = False
-        self.has_temporary = False
-        self.leftovers = Leftovers()
-        self._prepared: dict[bytes, Prepared] = {}
-        self.cursors = Cursors()
-        self._closing = bytearray()  # Close messages for statements that nobody uses any more
-        self._superuser: dict[tuple[str, ...], str] = {}  # what the server said of each role that was taken
+        self.welcomes: dict[frozenset[tuple[str, str]], Welcome] = {}
         self._well_formed: set[bytes] = set()
-        self.welcomes: dict[frozenset[tuple[str, str]], Welcome] = {}  # by what clients came with
-
-    # -- Asking the server
 
     def ask(
         self,
@@ -152,13 +125,13 @@ class SharedSession:
             return False
         if statements:
             transaction.executes = True
-            self._note(client, statements)
+            effects.note(self, client, statements)
         if told:
             transaction.signals += told
         self._learn(client, statements, changes, values, limits)
         identity = client.parameters.in_force.identity
         if identity and self.history.settings == client.parameters.in_force.served:  # RESET may have gone further
-            self._superuser[identity] = self.backend.parameters.get("is_superuser", "")
+            self.superuser[identity] = self.backend.parameters.get("is_superuser", "")
         return True
 
     def _checks_others(self, transaction: Transaction, statements: Sequence[Statement]) -> bool:
@@ -212,7 +185,7 @@ class SharedSession:
         exchange = Exchange()
         guard = self.history.guard()
         in_force = client.parameters.in_force
-        self._switch(in_force.served)
+        self.switch(in_force.served)
         self.history.sql.append("SAVEPOINT reading")  # the failure takes back what was set since the last one
         controls = self._begin_exchange(exchange, in_force.served, read_only=False)
         exchange.ask(_FAIL, Reply())
@@ -230,41 +203,17 @@ class SharedSession:
             self._well_formed.add(text)
         return None
 
-    def protect(self, client: Client) -> Savepoint:
-        """Return the savepoint to return to should the client's next request fail."""
-        return self.history.protect(self.begin(client))
-
     def _begin_exchange(self, exchange: Exchange, wanted: Settings, *, read_only: bool) -> list[Reply]:
         """Put in front what the server must do before a client's request."""
         replies: list[Reply] = []
-        self._switch(wanted)
+        self.switch(wanted)
         if read_only:
             self.history.sql.append(READ_ONLY_BEGIN)
         if before := self.history.take_sql():
             replies.append(exchange.ask(wire.query(before), Reply()))
-        if closing := self._closing + self.cursors.take_closing():
+        if closing := self.statements.take_closing() + self.cursors.take_closing():
             replies.append(exchange.ask(closing + wire.SYNC, Reply()))
-            self._closing.clear()
         return replies
-
-    def _switch(self, wanted: Settings) -> None:
-        """Have the parameters *wanted* in force for what follows."""
-        if wanted is not self.history.settings:
-            if adopt := parameters.switch(self.history.settings, wanted):
-                self.history.sql.append(adopt)
-            self.history.settings = wanted
-
-    @property
-    def has_something_to_do(self) -> bool:
-        """Whether something has to be done or looked at before a client's request goes to the server."""
-        return bool(
-            self.history.is_redefined
-            or self._closing
-            or self.has_temporary
-            or self.cursors.has_closing
-            or self.dirty_reads.may_be_read
-            or self.history.has_something_to_say
-        )
 
     def _must_adopt(self, client: Client, transaction: Transaction) -> bool:
         """Return whether the session may have to be asked for what the client has set, before it makes a request."""
@@ -306,73 +255,6 @@ class SharedSession:
         if self.backend.status == "I":
             raise Broken("a statement has committed it")
 
-    def _note(self, client: Client, statements: Sequence[Statement]) -> None:
-        for statement in statements:
-            if statement.is_plain_read and not self.catalog.may_write(statement):
-                continue
-            if self._may_write(client, statement):
-                self.history.wrote(client.number)
-                self.begin(client).tables |= dirty.written_by(statement)
-                self.dirty_reads.wrote(client, statement)
-            if (named := _NAMED.get(statement.kind)) is not None:
-                named(self, client, statement)
-            if catalog.defines(statement):
-                self.history.defined()
-                self.defined_in.add(len(self.history.frames))
-            if statement.kind in _WRITES:
-                self._note_temporary(client, statement)
-            if any("advisory" in name for name in statement.calls):
-                self.took_advisory_lock = True
-            self.leftovers.note(client, statement, len(self.history.frames))
-
-    def _may_write(self, client: Client, statement: Statement) -> bool:
-        if statement.kind is Kind.SET_CONSTRAINTS:
-            return self.catalog.has_triggers
-        if statement.kind in _WRITES or self.catalog.may_write(statement):
-            if statement.kind is Kind.DECLARE:
-                client.writing_cursors.add(statement.name)
-            return True
-        return statement.kind is Kind.CURSOR and statement.name in client.writing_cursors
-
-    def _note_temporary(self, client: Client, statement: Statement) -> None:
-        if (made := temporary.made(statement, len(self.history.frames))) is not None:
-            client.temporary = {**client.temporary, made.name: replace(made, encoding=client.encoding)}
-            self.has_temporary = True
-        if client.temporary:
-            client.temporary = temporary.without(client.temporary, temporary.dropped(statement))
-            client.temporary = temporary.renamed(client.temporary, statement)
-
-    def _set_constraints(self, client: Client, statement: Statement) -> None:
-        transaction = self.begin(client)
-        transaction.constraints += (in_ascii(text_of(statement.text, client.encoding)),)
-        self.history.constraints = transaction.constraints
-
-    def _declared(self, client: Client, statement: Statement) -> None:
-        self.opened_cursor(client, statement.name.encode("latin-1"), is_holdable=statement.is_holdable)
-
-    def _closed(self, client: Client, statement: Statement) -> None:
-        self.cursors.closed(client, statement.name.encode("latin-1"))
-
-    def _prepared_by_sql(self, client: Client, statement: Statement) -> None:
-        prepared = names.prepared_by_sql(client, statement)
-        client.statements[statement.name.encode("latin-1")] = prepared
-        self.prepared(prepared)
-
-    def _deallocated(self, client: Client, statement: Statement) -> None:
-        prepared = client.statements.pop(statement.name.encode("latin-1"), None)
-        if prepared is not None:
-            self.closed(prepared)
-
-    def has_deferred(self, transaction: Transaction) -> bool:
-        """Return whether a constraint may wait for the COMMIT of *transaction*."""
-        mark = transaction.levels[0].mark
-        return (
-            self.catalog.has_deferrable
-            and mark is not None
-            and mark.alive
-            and self.history.own_after(mark.position, transaction.owner)
-        )
-
     def attempt(
         self, sql: str, *, is_statement: bool = False, settings: Settings | None = None
     ) -> Generator[Exchange, None, Reply]:
@@ -385,7 +267,7 @@ class SharedSession:
         """
         guard = self.history.guard()
         if settings is not None:
-            self._switch(settings)
+            self.switch(settings)
         exchange = Exchange()
         controls = []
         if before := self.history.take_sql():
@@ -409,23 +291,6 @@ class SharedSession:
                 self.history.sql.append(f"SET CONSTRAINTS {catalog.listed(new)} DEFERRED")
         self.history.is_redefined = False
 
-    # -- A client's transaction
-
-    def begin(self, client: Client) -> Transaction:
-        """Return the client's transaction; where it has none, the one around its next statement."""
-        if client.transaction is None:
-            client.transaction = self._new_transaction(client)
-        return client.transaction
-
-    def _new_transaction(self, client: Client) -> Transaction:
-        return Transaction(
-            client.number,
-            implicit=True,
-            read_only=client.parameters.is_read_only,
-            depth=len(self.history.frames),
-            levels=[Level(settings=client.parameters.snapshot(), temporary=client.temporary)],
-        )
-
     def commit(self, client: Client, relay: Relay | None = None) -> Work:
         """End the client's transaction and keep what it wrote, unless a deferred constraint objects.
 
@@ -435,17 +300,10 @@ class SharedSession:
         """
         transaction = client.transaction
         if transaction is None:
-            self._end(client, commits=True)
+            self.end(client, commits=True)
             return True
-        if not transaction.lost and self.history.is_redefined:
-            yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
-        if not transaction.lost and self.has_deferred(transaction):
-            yield from self._adopt(client)  # triggers ask for what it has set
-            error = yield from constraints.check(self, client, transaction)
-            if error is not None and wire.error_fields(error[5:]).get("C") == _NO_SUCH_THING:
-                yield from self._read_catalog()  # a function has dropped a constraint
-                error = yield from constraints.check(self, client, transaction)
-            if error is not None:
+        if not transaction.lost and self.must_check(transaction):
+            if (error := (yield from self._check(client, transaction))) is not None:
                 if relay is not None:
                     relay.withdraw()
                 client.send(error)
@@ -456,199 +314,18 @@ class SharedSession:
         self.keep(client, transaction)
         return True
 
-    def must_check(self, transaction: Transaction) -> bool:
-        """Return whether the server must be asked before *transaction* can commit."""
-        return self.history.is_redefined or self.has_deferred(transaction)
-
-    def keep(self, client: Client, transaction: Transaction) -> None:
-        """End the client's *transaction* and keep what it wrote, which nothing objects to."""
-        self.history.leave(transaction, 0)
-        client.parameters.end_transaction()
-        self._commit_temporary(client)
-        signals.deliver(self.clients, client, transaction.signals)
-        self._end(client, commits=True)
-
-    def roll_back(self, client: Client) -> None:
-        """End the client's transaction and undo what it wrote."""
-        transaction = client.transaction
-        if transaction is not None:
-            if not transaction.lost:
-                self.undo(client)
-                client.temporary = transaction.levels[0].temporary
-            client.parameters.restore(transaction.levels[0].settings)
-            self.history.leave(transaction, 0)
-        self._end(client, commits=False)
-
-    def undo(self, client: Client, index: int = 0) -> None:
-        """Undo what the client has written since its savepoint of that index, and note whose cursors that closes."""
-        since = self.history.undo(self.begin(client), index)
-        if since is None:
-            return
-        for owner, cursor in self.cursors.undone(self.clients.values(), since, client):
-            cursor.tick = self.history.opened_cursor(owner.number)
-            self.history.sql.append(cursors.placeholder(cursor))
-
-    def _end(self, client: Client, *, commits: bool) -> None:
-        client.portals.clear()
-        self.cursors.end_transaction(client, commits=commits)
-        client.transaction = None
-        self.dirty_reads.ended(client)
-        if not client.cursors:
-            self.history.closed_cursors(client.number)
-
-    def _commit_temporary(self, client: Client) -> None:
-        """Drop and empty the client's temporary tables that were made to be so at COMMIT."""
-        if client.temporary and (acts := temporary.at_commit(client.temporary.values())):
-            self._put_parameters_back()
-            self.history.sql += acts
-            self.history.wrote(client.number)
-            dropped = [name for name, table in client.temporary.items() if table.at_commit is AtCommit.DROP]
-            client.temporary = temporary.without(client.temporary, dropped)
-
-    def drop_temporary(self, client: Client) -> None:
-        """Drop all temporary tables of the client, as the end of its session would."""
-        if client.temporary:
-            self.drop_tables(client.number, client.temporary)
-            client.temporary = NO_TABLES
-
-    def drop_tables(self, owner: int, tables: Tables) -> None:
-        """Drop temporary *tables* of a client, which may be gone."""
-        self._put_parameters_back()
-        self.history.sql += [table.drop for table in tables.values()]
-        self.history.wrote(owner)
-
-    def _put_parameters_back(self) -> None:
-        """Take back what a client has set: another role may not be allowed what the sandbox itself does."""
-        if back := parameters.switch(self.history.settings, NO_SETTINGS):
-            self.history.sql.append(back)
-            self.history.settings = NO_SETTINGS
-
-    def fail_transaction(self, client: Client) -> None:
-        """Note that a statement of the client has failed."""
-        client.journal.failed(client)
-        transaction = client.transaction
-        if transaction is None:
-            return
-        if transaction.implicit:
-            self.roll_back(client)
-        else:
-            transaction.failed = True
-            client.parameters.restore(transaction.levels[-1].settings)
-
-    def fail(self, client: Client, error: bytes) -> bool:
-        """Tell the client of an *error* that the sandbox has found by itself; return False."""
-        client.send(error)
-        self.fail_transaction(client)
-        return False
-
-    # -- What a request is in its transaction
-
-    @staticmethod
-    def is_first(client: Client) -> bool:
-        """Return whether nothing has been executed since the client's last Sync or COMMIT."""
-        return client.transaction is None or (client.transaction.implicit and not client.transaction.executes)
-
-    def may_fail_at_commit(self, client: Client) -> bool:
-        """Return whether the end of a single statement can bring an error of its own."""
-        return (self.catalog.has_deferrable or self.history.is_redefined) and not client.in_transaction
-
-    def label(self, number: int) -> str:
-        """Return how messages call the client of that number."""
-        client = self.clients.get(number)
-        return client.label if client is not None else f"connection {number} (closed since)"
-
-    @property
-    def has_something_to_report(self) -> bool:
-        """Whether the end of a frame would have something to report, or would look for it."""
-        for client in self.clients.values():
-            if client.transaction is not None or client.channels:
-                return True
-        saw_definition = len(self.history.frames) in self.defined_in
-        return bool(saw_definition or self.took_advisory_lock or self.leftovers.has_any or self.dirty_reads.found)
-
-    # -- Prepared statements and cursors
-
-    def has(self, prepared: Prepared) -> bool:
-        """Return whether the server's session has *prepared*; of an unnamed statement that is never sure for long."""
-        return self._prepared.get(prepared.name) is prepared
-
-    def prepared(self, prepared: Prepared) -> None:
-        """Note that the server's session has it now."""
-        if prepared.name:
-            self._prepared[prepared.name] = prepared
-
-    def closed(self, prepared: Prepared) -> None:
-        """Note that the client has closed it."""
-        if self.has(prepared):
-            del self._prepared[prepared.name]
-
-    def make_room(self, prepared: Prepared) -> None:
-        """Have the server forget what has the name of *prepared*: it was replaced while its client was elsewhere."""
-        if (other := self._prepared.get(prepared.name)) is not None:
-            self.discard(other)
-
-    def discard(self, prepared: Prepared) -> None:
-        """Have the server forget a statement."""
-        if self.has(prepared):
-            del self._prepared[prepared.name]
-            self._closing += wire.message(b"C", b"S" + prepared.name + b"\0")
-
-    def opened_cursor(self, client: Client, name: bytes, *, is_holdable: bool = False) -> None:
-        """Note that the client has opened a cursor."""
-        if name not in client.cursors:
-            self.cursors.opened(client, name, is_holdable=is_holdable)
-        client.cursors[name].tick = self.history.opened_cursor(client.number)
-
-    def close_unnamed(self, client: Client) -> None:
-        """Forget the client's unnamed statement and portal, which its simple queries destroy."""
-        client.statements.pop(b"", None)
-        client.portals.pop(b"", None)
-        if b"" in client.cursors:
-            self.cursors.close_unnamed(client)
-
-    def close_cursors(self, client: Client) -> None:
-        """Close all that the client has open."""
-        client.portals.clear()
-        self.cursors.close(client, client.cursors)
-        self.history.closed_cursors(client.number)
-
-    # -- Ends
-
-    def push(self, name: str) -> None:
-        """Open a frame."""
-        frame = self.history.push(name)
-        frame.temporary = {client.number: client.temporary for client in self.clients.values() if client.temporary}
-
-    def ready(self, client: Client) -> None:
-        """Tell the client that its unit is done, and of parameters that have changed by it."""
-        if client.told is not client.parameters.in_force:
-            self._report(client)
-        client.ready()
-
-    def _report(self, client: Client) -> None:
-        for name, value in client.parameters.reports(client.defaults, self._superuser).items():
-            if client.reported.get(name) != value:
-                client.reported[name] = value
-                client.send(wire.parameter_status(name, value))
-        client.told = client.parameters.in_force
-
-    def forget(self, client: Client) -> None:
-        """Undo what *client* has not committed: it is gone."""
-        self.roll_back(client)
-        self.close_cursors(client)
-        self.drop_temporary(client)
-        for prepared in client.statements.values():
-            self.discard(prepared)
-        self.clients.pop(client.number, None)
-
-
-_NAMED: Final = {
-    Kind.SET_CONSTRAINTS: SharedSession._set_constraints,
-    Kind.DECLARE: SharedSession._declared,
-    Kind.CLOSE: SharedSession._closed,
-    Kind.PREPARE: SharedSession._prepared_by_sql,
-    Kind.DEALLOCATE: SharedSession._deallocated,
-}
+    def _check(self, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
+        """Return the error of a deferred constraint that objects to the COMMIT of *transaction*."""
+        if self.history.is_redefined:
+            yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
+        if not self.has_deferred(transaction):
+            return None
+        yield from self._adopt(client)  # triggers ask for what it has set
+        error = yield from constraints.check(self, client, transaction)
+        if error is not None and wire.error_fields(error[5:]).get("C") == _NO_SUCH_THING:
+            yield from self._read_catalog()  # a function has dropped a constraint
+            error = yield from constraints.check(self, client, transaction)
+        return error
 
 
 def _has_failed(reply: Reply, behind: Sequence[Reply]) -> bool:

@@ -95,7 +95,7 @@ def _bind(session: SharedSession, client: Client, body: bytes) -> bytes:
     """Return the request that a Bind is whose unnamed portal is executed to its end; empty likewise."""
     end = body.find(b"\0", 1)
     prepared = client.statements.get(body[1:end])
-    if body[:1] != b"\0" or prepared is None or prepared.text is not None or not session.has(prepared):
+    if body[:1] != b"\0" or prepared is None or prepared.text is not None or not session.statements.has(prepared):
         return b""
     statement = prepared.statement
     if statement is None or not _is_plain(session, statement):

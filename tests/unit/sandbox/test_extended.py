@@ -116,7 +116,7 @@ def test_a_statement_of_another_session_is_prepared_again(table: Table, server: 
     """After the server's session was replaced, a client's statement still works, and it hears of nothing."""
     client = table.join()
     table.talk(client, "P s select 1", "S")
-    table.core.session._prepared.clear()
+    table.core.session.statements._there.clear()
 
     assert table.talk(client, "B - s", "E -", "S") == ["2", "C SELECT", "Z I"]
     assert table.talk(client, "D s s", "S") == ["n", "Z I"]
