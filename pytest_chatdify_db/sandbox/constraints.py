@@ -23,19 +23,14 @@ if TYPE_CHECKING:
 
 def check(session: SharedSession, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
     """Check what waits for the COMMIT of the *client*'s *transaction*; return the server's error, if it has one."""
-    others = [
-        client.transaction
-        for client in session.clients.values()
-        if client.transaction is not None
-        and client.transaction is not transaction
-        and session.has_deferred(client.transaction)
-    ]
+    others = [each for each in _waiting(session) if each is not transaction]
     settings = client.parameters.in_force.lasting
     if not others:
         sql = _as_in(transaction, session.catalog.check())
         reply = yield from session.attempt(sql, is_statement=True, settings=settings)
         if reply.error is None:
             session.history.constraints = ()  # it leaves them as they were declared
+            session.history.has_unchecked = False
         return _told(session, client, reply)
     contested = {text_of(table) for other in others for table in other.tables}
     waiting = session.catalog.on(transaction.tables)
@@ -52,11 +47,26 @@ def check(session: SharedSession, client: Client, transaction: Transaction) -> G
     return None
 
 
+def check_again(session: SharedSession) -> Generator[Exchange, None, None]:
+    """Check what waits again since a rollback: until it is checked, its tables cannot be altered or emptied."""
+    if not _waiting(session):
+        yield from session.attempt(session.catalog.check())
+        session.history.constraints, session.history.has_unchecked = (), False
+
+
+def _waiting(session: SharedSession) -> list[Transaction]:
+    """Return the transactions for whose COMMIT a constraint may wait."""
+    open_ones = [client.transaction for client in session.clients.values() if client.transaction is not None]
+    return [transaction for transaction in open_ones if session.has_deferred(transaction)]
+
+
 def _told(session: SharedSession, client: Client, reply: Reply) -> bytes | None:
     """Note what triggers have done and said at COMMIT; return their error."""
     client.send(reply.notices)
-    if session.catalog.has_triggers and reply.error is None:
-        session.history.wrote(client.number)
+    if reply.error is None:
+        session.history.checked()
+        if session.catalog.has_triggers:
+            session.history.wrote(client.number)
     return reply.error
 
 

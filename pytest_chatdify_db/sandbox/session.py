@@ -91,8 +91,8 @@ class SharedSession(Ledger):
             changes: The run-time parameters that those set.
             told: What they say about channels.
         """
-        if self.history.is_redefined:
-            yield from self._read_catalog()
+        if self.history.is_redefined or self.history.has_unchecked:
+            yield from self._catch_up()
         if (refusal := self._refusal(client, statements, changes)) is not None:
             return self.fail(client, refusal)
         transaction = self.begin(client)
@@ -279,6 +279,12 @@ class SharedSession(Ledger):
         if reply.error is not None:
             self.history.return_to(guard)
         return reply
+
+    def _catch_up(self) -> Generator[Exchange, None, None]:
+        if self.history.is_redefined:
+            yield from self._read_catalog()
+        if self.history.has_unchecked:
+            yield from constraints.check_again(self)
 
     def _read_catalog(self) -> Generator[Exchange, None, None]:
         # Names are read as UTF-8.

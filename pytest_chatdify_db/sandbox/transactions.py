@@ -93,6 +93,7 @@ class Transaction:
         stable_since: How many writes there were when it began, if it is to see no later ones.
         chained: Whether it may not write, and its level, as the one before has left them to it; None if none did.
         executes: Whether a statement has been executed in it.
+        defines: Whether one that may have changed definitions has.
         has_snapshot: Whether a query has.
         lost: The frame that ended with it open, and undid it under the client's feet.
         signals: What it has said with LISTEN and NOTIFY.
@@ -110,6 +111,7 @@ class Transaction:
     stable_since: int | None = None
     chained: tuple[bool, str] | None = None
     executes: bool = False
+    defines: bool = False
     has_snapshot: bool = False
     lost: str = ""
     signals: list[Signal] = field(default_factory=list)
@@ -165,11 +167,13 @@ class History:
         self.cursors: dict[int, int] = {}  # the last tick at which a client opened a cursor that may still be open
         self.clock = 0
         self.is_redefined = True  # since the catalog was read
+        self.has_unchecked = False  # what was checked at a COMMIT, and waits again since a rollback
         self._definitions: list[int] = []  # how many writes there were after each of them
         self._stable: list[Transaction] = []  # those that are to see no later writes
         self._is_open = False
         self._tick = 0
         self._serial = 0
+        self._checked = 0  # the tick of the last check
         self._runs: list[tuple[int, int]] = []  # (position of its first write, owner); neighbours differ in owner
 
     @property
@@ -207,6 +211,11 @@ class History:
         """Note that the last write may have changed definitions."""
         self._definitions.append(self.clock)
         self.is_redefined = True
+
+    def checked(self) -> None:
+        """Note that what waited for a COMMIT was checked; a return to an earlier savepoint has it wait again."""
+        self._tick += 1
+        self._checked = self._tick
 
     def opened_cursor(self, owner: int) -> int:
         """Note that *owner* has opened a cursor, which a return to an earlier savepoint would close; return when."""
@@ -265,6 +274,7 @@ class History:
         if self._is_open:
             self.sql.append(f"ROLLBACK TO {savepoint.name}")
         self._drop(self.stack.index(savepoint) + 1)
+        self.has_unchecked |= savepoint.tick < self._checked
         self.clock, self.settings = savepoint.position, savepoint.settings
         self.constraints = savepoint.constraints
         for transaction in self._stable:
@@ -380,6 +390,7 @@ class History:
         self._definitions.clear()
         self.cursors.clear()
         self.clock = 0
+        self.has_unchecked = False
         self.settings, self.constraints, self.conflict = NO_SETTINGS, (), None
         self.sql[:] = ["ROLLBACK"] if self._is_open else []
         self._is_open = False

@@ -246,3 +246,47 @@ def test_a_constraint_that_a_function_has_dropped(table: Table, server: Scripted
 
     assert table.talk(client, "Q commit") == ["C COMMIT", "Z I"]
     assert len(checks(server)) == 2
+
+
+def test_a_failure_after_a_commit_does_not_undo_its_check(table: Table, server: ScriptedServer) -> None:
+    """What has been checked would wait again, and its table could not be altered: the savepoint is behind the check."""
+    client = table.join()
+    table.talk(client, "Q insert into boys values (1)")
+    server.heard.clear()
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q select 1/0", "Q select 1")
+
+    before, *rest = server.heard
+    _, is_new, savepoint = before.rpartition("SAVEPOINT ")
+    assert is_new
+    assert rest == ["select 1/0", f"ROLLBACK TO {savepoint}", "select 1"]
+
+
+def test_what_another_ones_rollback_has_wait_again_is_checked(table: Table, server: ScriptedServer) -> None:
+    """As soon as no client has rows of its own that may fail."""
+    first, second, third = table.join(), table.join(), table.join()
+    table.talk(first, "Q begin", "Q insert into boys values (1)")
+    table.talk(second, "Q begin", "Q insert into plain values (1)", "Q rollback")
+    table.talk(second, "Q begin", "Q insert into plain values (1)")
+    table.talk(first, "Q commit")
+    table.talk(second, "Q rollback")
+    table.talk(third, "Q begin", "Q insert into girls values (1)")
+    assert checks(server)[-1] == ALL
+    table.talk(third, "Q rollback", "Q select 1")
+
+    assert checks(server) == []
+
+
+def test_it_is_not_while_another_has_rows_that_wait(table: Table, server: ScriptedServer) -> None:
+    """Its error would be somebody else's."""
+    first, second, third = table.join(), table.join(), table.join()
+    table.talk(third, "Q begin", "Q insert into girls values (1)")
+    table.talk(first, "Q begin", "Q insert into boys values (1)")
+    table.talk(second, "Q begin", "Q insert into plain values (1)")
+    table.talk(first, "Q commit")
+    checks(server)
+    table.talk(second, "Q rollback", "Q select 1")
+    assert checks(server) == []
+    table.talk(third, "Q commit", "Q select 1")
+
+    assert checks(server) == [ALL]
