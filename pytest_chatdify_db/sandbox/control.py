@@ -117,8 +117,19 @@ def _chain(session: SharedSession, client: Client, statement: Statement, ended: 
 
 
 def _prepare_transaction(session: SharedSession, client: Client, statement: Statement) -> Work:
+    """Refuse to prepare, which ends the transaction as any failure of it does; where there is none, say only that."""
     yield from ()
-    return session.fail(client, refusals.PREPARE_TRANSACTION)
+    transaction = client.transaction
+    if transaction is not None and transaction.failed:
+        session.roll_back(client)
+        return _done(client, "ROLLBACK")
+    if not client.in_transaction:
+        client.send(client.warning("25P01", "there is no transaction in progress"))
+        if session.is_first(client):
+            return _done(client, "ROLLBACK")
+    session.fail(client, refusals.PREPARE_TRANSACTION)
+    session.roll_back(client)
+    return False
 
 
 # -- Savepoints

@@ -32,6 +32,7 @@ def note(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> Non
             named(ledger, client, statement)
         if catalog.defines(statement):
             ledger.history.defined()
+            ledger.begin(client).defines = True
             ledger.defined_in.add(len(ledger.history.frames))
         if statement.kind in _WRITES:
             _note_temporary(ledger, client, statement)

@@ -19,7 +19,10 @@ from pytest_chatdify_db.sandbox.refusals import OWN_DATABASE
 from pytest_chatdify_db.sandbox.texts import Text
 
 #: What a server answers where a statement needs a session without an open transaction, or ends one in a procedure.
-_NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000", "55P04"})
+_NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000"})
+
+#: What it answers where a value that ALTER TYPE has added is used before it is committed; here, also after that.
+_UNSAFE_ENUM_VALUE: Final = "55P04"
 
 _CANCELLED: Final = "57014"
 
@@ -167,9 +170,15 @@ def own_words(client: Client, message: bytes) -> bytes:
 
 
 def _with_hint(client: Client, message: bytes) -> bytes:
-    """Return an ErrorResponse with the way out, where a statement needs a session without an open transaction."""
-    if message[0] == 69 and not client.in_transaction:
-        fields = wire.error_fields(message[5:])
-        if fields.get("C") in _NEEDS_OWN_SESSION and "H" not in fields:
-            message = wire.message(b"E", message[5:-1] + b"H" + OWN_DATABASE.encode() + b"\0\0")
+    """Return an ErrorResponse with the way out, where PostgreSQL would not have given it to a session of its own."""
+    if message[0] != 69:
+        return message
+    fields = wire.error_fields(message[5:])
+    code, transaction = fields.get("C"), client.transaction
+    if code in _NEEDS_OWN_SESSION and "H" not in fields and not client.in_transaction:
+        return wire.message(b"E", message[5:-1] + b"H" + OWN_DATABASE.encode() + b"\0\0")
+    if code == _UNSAFE_ENUM_VALUE and (transaction is None or not transaction.defines):
+        more = b" " + OWN_DATABASE.encode()
+        said = [field + more if field[:1] == b"H" else field for field in message[5:-2].split(b"\0")]
+        return wire.message(b"E", b"\0".join(said) + b"\0\0")
     return message

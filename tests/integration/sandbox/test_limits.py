@@ -79,11 +79,14 @@ def test_sequences_do_not_go_back(sandbox: StagedSandbox, first: Connection) -> 
         ("DO 'BEGIN COMMIT; END'", "invalid transaction termination"),
         ("COMMIT PREPARED 'x'", "COMMIT PREPARED cannot run inside a transaction block"),
         ("BEGIN; PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION is not available in this test"),
+        ("BEGIN; SELECT 'blue'::color", 'unsafe use of new value "blue"'),
     ],
 )
 def test_what_needs_to_be_outside_a_transaction_says_so(sandbox: StagedSandbox, statement: str, text: str) -> None:
     """It fails with the server's error or the sandbox's, and the hint is the way out."""
     client = Conversation(sandbox.address, "A", {})
+    for earlier in ("CREATE TYPE color AS ENUM ('red')", "ALTER TYPE color ADD VALUE 'blue'"):
+        client.do(Step("A", "Q", earlier))
     *_, error, _ = map(show, client.do(Step("A", "Q", statement)))
     client.close()
 

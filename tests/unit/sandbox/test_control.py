@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.sandbox import refusals
 from tests.integration.sandbox.scripts import show
 
 from .table import ScriptedServer, Table
 
 _NOT_IN_TRANSACTION = "N 25P01 there is no transaction in progress"
+_NOT_PREPARED = show(refusals.PREPARE_TRANSACTION)
+_NO_SAVEPOINT = 'E 3B001 savepoint "b" does not exist'
 _NEEDS = "E 25P01 {} can only be used in transaction blocks"
 
 
@@ -30,6 +33,10 @@ _NEEDS = "E 25P01 {} can only be used in transaction blocks"
             ["begin", "commit and chain", "rollback and chain"],
             ["C BEGIN", "Z T", "C COMMIT", "Z T", "C ROLLBACK", "Z T"],
         ),
+        (["prepare transaction 'x'"], [_NOT_IN_TRANSACTION, "C ROLLBACK", "Z I"]),
+        (["begin", "prepare transaction 'x'"], ["C BEGIN", "Z T", _NOT_PREPARED, "Z I"]),
+        (["select 1; prepare transaction 'x'"], ["C SELECT", _NOT_IN_TRANSACTION, _NOT_PREPARED, "Z I"]),
+        (["begin; release b", "prepare transaction 'x'"], ["C BEGIN", _NO_SAVEPOINT, "Z E", "C ROLLBACK", "Z I"]),
         (["savepoint a"], [_NEEDS.format("SAVEPOINT"), "Z I"]),
         (["release a"], [_NEEDS.format("RELEASE SAVEPOINT"), "Z I"]),
         (["rollback to a"], [_NEEDS.format("ROLLBACK TO SAVEPOINT"), "Z I"]),

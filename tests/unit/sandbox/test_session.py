@@ -202,7 +202,7 @@ def test_a_conflict_names_both(table: Table) -> None:
     assert run(table, "B: select 1") == ["C SELECT", "Z I"]
 
 
-@pytest.mark.parametrize("sqlstate", ["25001", "2D000", "55P04"])
+@pytest.mark.parametrize("sqlstate", ["25001", "2D000"])
 def test_an_error_about_transactions_has_a_hint(table: Table, server: ScriptedServer, sqlstate: str) -> None:
     """The way out, where the server has none to give and the client is in no transaction."""
     for before, hint in (("select 1", True), ("begin", False)):
@@ -211,6 +211,18 @@ def test_an_error_about_transactions_has_a_hint(table: Table, server: ScriptedSe
         assert (
             'H=Mark the test with @pytest.mark.chatdify_db(isolation="database")' in run(table, "A: vacuum")[0]
         ) is hint
+
+
+def test_a_value_that_was_committed_and_is_not_safe_has_a_hint(table: Table, server: ScriptedServer) -> None:
+    """The way out, behind the server's own, but for the transaction that has added it."""
+    unsafe = wire.error("55P04", "unsafe use", hint="Commit it.")
+    for before, hint in (("select 1", True), ("begin", True), ("alter type color add value 'blue'", False)):
+        run(table, f"A: {before}", "A: savepoint a")
+        server.on("select 'blue'", unsafe)
+        error = run(table, "A: select 'blue'::color")[0]
+        assert error.startswith("E 55P04 unsafe use H=Commit it.")
+        assert ('Commit it. Mark the test with @pytest.mark.chatdify_db(isolation="database")' in error) is hint
+        run(table, "A: rollback to a")
 
 
 def test_a_wait_that_was_ended_is_a_deadlock(table: Table, server: ScriptedServer) -> None:
