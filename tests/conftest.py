@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
+from itertools import count
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+from tests import forkserver
 
 # pytester gives every test a home of its own; initialising a data directory again for each would take seconds.
 _CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -61,6 +66,7 @@ class Project:
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
+        self._runs = count()
         self.write("pytest.ini", _INI)
 
     def write(self, path: str, text: str) -> Path:
@@ -75,19 +81,47 @@ class Project:
         self.write("models.py", _MODELS)
         self.write("store.py", _STORE)
 
-    def run(self, *args: str, server: str | None = "embedded", plugins: str = _ASYNCIO) -> pytest.RunResult:
+    def run(
+        self, *args: str, server: str | None = "embedded", plugins: str = _ASYNCIO, from_nothing: bool = False
+    ) -> pytest.RunResult:
         """Run pytest on the project in a process of its own.
 
         Args:
             args: Further arguments.
             server: The option ``--chatdify-db-server``; None to leave it out.
             plugins: Names of the plugins to load beside this one.
+            from_nothing: Whether the process is a new interpreter, instead of one that has imported pytest,
+                SQLAlchemy and the drivers already: for tests of what is imported, or when.
         """
         chosen = [] if server is None else [f"--chatdify-db-server={server}"]
         loaded = [argument for name in ["chatdify_db", *plugins.split()] for argument in ("-p", name)]
         if _ASYNCIO in plugins.split():
             chosen += ["-o", "asyncio_default_fixture_loop_scope=function"]
-        return self.pytester.runpytest_subprocess(*loaded, *chosen, *args)
+        run = self.pytester.runpytest_subprocess if from_nothing else self._run_forked
+        return run(*loaded, *chosen, *args)
+
+    def _run_forked(self, *args: str) -> pytest.RunResult:
+        """Do as ``runpytest_subprocess`` does."""
+        basetemp = self.pytester.path / f"run-{next(self._runs)}"
+        places = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        begun = time.perf_counter()
+        done = forkserver.run(
+            ["-m", "pytest", f"--basetemp={basetemp}", *args], cwd=Path.cwd(), environment=environment
+        )
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        duration = time.perf_counter() - begun
+        return pytest.RunResult(
+            _exit_code(done.returncode), done.stdout.splitlines(), done.stderr.splitlines(), duration
+        )
+
+
+def _exit_code(code: int) -> int | pytest.ExitCode:
+    try:
+        return pytest.ExitCode(code)
+    except ValueError:
+        return code
 
 
 @pytest.fixture

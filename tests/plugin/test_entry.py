@@ -112,7 +112,7 @@ def test_nothing_heavy_is_imported(project: Project, name: str) -> None:
         """,
     )
 
-    result = project.run("-p", name, plugins="")
+    result = project.run("-p", name, plugins="", from_nothing=True)
 
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("chatdify-db: PostgreSQL*")

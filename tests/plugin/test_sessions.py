@@ -256,6 +256,6 @@ def test_project_that_does_not_use_the_layer(project: Project) -> None:
         """,
     )
 
-    result = project.run("--chatdify-db-metadata=tables:metadata", "-o", "pythonpath=.")
+    result = project.run("--chatdify-db-metadata=tables:metadata", "-o", "pythonpath=.", from_nothing=True)
 
     result.assert_outcomes(passed=5)

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,8 @@ from types import TracebackType
 from typing import Self
 
 import psycopg2
+
+from tests import forkserver
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 60
@@ -202,7 +203,7 @@ class Postgres:
 def run_python(
     code: str, environment: Mapping[str, str] | None = None, *, cwd: Path = ROOT, timeout: float = 120, given: str = ""
 ) -> str:
-    """Run *code* in a fresh interpreter that fails on any warning, and return what it prints.
+    """Run *code* in a process of its own that fails on any warning, and return what it prints.
 
     Args:
         code: The program.
@@ -211,14 +212,11 @@ def run_python(
         timeout: Seconds it may take.
         given: What it reads from its standard input.
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+    done = forkserver.run(
+        ["-W", "error", "-c", code],
         cwd=cwd,
-        input=given,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
+        environment={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        given=given,
         timeout=timeout,
     )
     assert done.returncode == 0, done.stdout + done.stderr

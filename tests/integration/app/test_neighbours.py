@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forkserver
 
 from .servers import ROOT, run_python
 
@@ -104,13 +104,8 @@ class Migrations:
         """Run ``alembic`` in the project and return what it prints."""
         code = f"from alembic.config import main; main(argv={list(arguments)!r})"
         environment = {"PYTHONPATH": f"{ROOT}:{self.directory}", "DB_MODELS": "shop_models"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code],
-            cwd=self.directory,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
+        done = forkserver.run(
+            ["-W", "error", "-c", code], cwd=self.directory, environment={**os.environ, **environment}
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
