@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import document, latency, layer, machine, postgres, profiles, startup, suites, workers
-from benchmarks.contestants import CONTESTANTS, THIS
+from benchmarks.contestants import CONTESTANTS, NO_DATABASE, THIS, Contestant
 from benchmarks.environments import Environments
 from benchmarks.postgres import Stand
 from benchmarks.race import Results, race
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, effort: Effort, stand: Stand) -> tuple[lis
         show(*layer.tables(stand, effort.turns))
     if "suites" in sections:
         results = race(
-            [one for one in CONTESTANTS if not options.only or any(part in one.name for part in options.only)],
+            _contestants(options.only),
             tests=effort.tests,
             rounds=effort.rounds,
             environments=Environments(_progress, options.image, with_peers=not options.no_peers),
@@ -109,6 +109,12 @@ def _run(options: argparse.Namespace, effort: Effort, stand: Stand) -> tuple[lis
         print(profiles.of_tests(stand, "sync", effort.tests))
         print(profiles.of_tests(stand, "async", effort.tests))
     return tables, results
+
+
+def _contestants(only: Sequence[str]) -> list[Contestant]:
+    """Return who takes part: all, or those of *only* and the two that every other one is compared with."""
+    measures = THIS, NO_DATABASE
+    return [one for one in CONTESTANTS if not only or one in measures or any(part in one.name for part in only)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,7 +138,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tests", type=_positive, metavar="N", help=f"tests in a suite (default: {_FULL.tests})")
     add("--rounds", type=_positive, metavar="N", help=f"turns of each contestant (default: {_FULL.rounds})")
-    add("--only", action="append", metavar="NAME", help="contestants whose name has this in it; may be repeated")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"contestants whose name has this in it, beside '{THIS.name}' and '{NO_DATABASE.name}'; may be repeated",
+    )
     add("--no-peers", action="store_true", help="make no virtual environments, so leave other projects out")
     add("--image", default=_IMAGE, help="image for contestants that start a container (default: %(default)s)")
     add("--markdown", action="store_true", help="print the tables as Markdown")
