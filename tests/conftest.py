@@ -13,7 +13,7 @@ import pytest
 
 from tests import forkserver
 
-# pytester gives every test a home of its own; initialising a data directory again for each would take seconds.
+# pytester gives every test a home of its own; to initialise a data directory for each would take most of its time.
 _CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 
 _ASYNCIO = "pytest_asyncio.plugin"
@@ -134,3 +134,14 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", _CACHE)
     return Project(pytester)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The plugin's directory in a cache of the test's own: in it are no templates, but what ``initdb`` made once."""
+    cache = tmp_path / "cache" / "chatdify-db"
+    cache.mkdir(parents=True)
+    for entry in Path(_CACHE, "chatdify-db").glob("data-*.tar"):
+        (cache / entry.name).symlink_to(entry)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
+    return cache

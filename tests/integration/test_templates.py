@@ -230,9 +230,8 @@ Started = Callable[..., tuple[Server, Run]]
 
 
 @pytest.fixture
-def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+def started(own_cache: Path) -> Iterator[Started]:
     """Return what starts a server that may bring the template "f1" along, from a cache of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     runs: list[Run] = []
 
     def start(guess: str = "") -> tuple[Server, Run]:
@@ -315,21 +314,21 @@ def test_a_template_with_unlogged_tables_is_not_kept(started: Started) -> None:
     assert build.count == 2
 
 
-def test_data_with_more_than_the_template_is_not_kept(started: Started, tmp_path: Path) -> None:
+def test_data_with_more_than_the_template_is_not_kept(started: Started, own_cache: Path) -> None:
     """Somebody may be writing to the other database while the files are copied."""
     server, run = started()
     ensure(server, run, Build(), "f2")
     ensure(server, run, Build())
 
-    assert not list((tmp_path / "chatdify-db").glob(f"{archives.TEMPLATES}*"))
+    assert not list(own_cache.glob(f"{archives.TEMPLATES}*"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
-def test_a_broken_archive_costs_a_rebuild(started: Started, tmp_path: Path, damage: str) -> None:
+def test_a_broken_archive_costs_a_rebuild(started: Started, own_cache: Path, damage: str) -> None:
     """A disk that filled up, or whatever else was done to the file: the run goes on, and the archive is repaired."""
     build = Build()
     ensure(*started(), build)
-    (entry,) = (tmp_path / "chatdify-db").glob(f"{archives.TEMPLATES}*")
+    (entry,) = own_cache.glob(f"{archives.TEMPLATES}*")
     whole = entry.read_bytes()
     entry.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no archive"}[damage])
     for _ in range(2):
@@ -350,13 +349,13 @@ def test_a_cache_that_cannot_be_written(started: Started, monkeypatch: pytest.Mo
     assert build.count == 2
 
 
-def test_a_full_disk(started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk(started: Started, monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
     """What could not be written to its end is not in the cache."""
     server, run = started()
     monkeypatch.setattr(archives, "_tar", lambda *arguments: False)
     ensure(server, run, Build())
 
-    assert {path.name.split("-")[0] for path in (tmp_path / "chatdify-db").iterdir()} == {"data", "version"}
+    assert {path.name.split("-")[0] for path in own_cache.iterdir()} == {"data", "version"}
 
 
 # -- The SQL itself

@@ -9,6 +9,8 @@ import pytest
 from pytest_chatdify_db import doctor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Project
 
 
@@ -42,9 +44,8 @@ def test_everything_works(project: Project) -> None:
     result.stdout.no_fnmatch_line("*collected*")
 
 
-def test_age_of_the_template(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_of_the_template(project: Project, own_cache: Path) -> None:
     """A template is built by the first run, and found, with its age, by the next one."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(project.pytester.path / "cache"))
     project.write_models()
 
     first = project.run("--chatdify-db-doctor", "--chatdify-db-metadata=models:Base")

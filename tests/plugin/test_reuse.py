@@ -34,16 +34,17 @@ def chatdify_db_seed():
 
 _TEST = """
 from pathlib import Path
+import pytest
 from store import names
 
-def test_it(): assert names() == [Path("name.txt").read_text()]
+@pytest.mark.parametrize("number", range(2))
+def test_it(number): assert names() == [Path("name.txt").read_text()]
 """
 
 
 @pytest.fixture
-def planted(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Project:
-    """A project with a seed that reads a file and counts its calls, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def planted(project: Project, own_cache: Path) -> Project:
+    """A project of two tests, with a seed that reads a file and counts its calls, and a cache of its own."""
     project.write_models()
     project.write("conftest.py", _SEED)
     project.write("test_it.py", _TEST)
@@ -59,17 +60,17 @@ def built(project: Project) -> int:
 def test_the_second_run_builds_nothing(planted: Project) -> None:
     """Neither in one process nor with workers; a change of seed, file or models has it built again, once."""
     counts = []
-    for change in (
-        lambda: None,
-        lambda: None,
-        lambda: planted.write("test_it.py", _TEST + "# a test is no input"),
-        lambda: planted.write("name.txt", "two"),
-        lambda: planted.write("conftest.py", _SEED + "# changed"),
-        lambda: planted.write("models.py", (planted.pytester.path / "models.py").read_text() + "# changed"),
-        lambda: None,
+    for workers, change in (
+        (2, lambda: None),
+        (2, lambda: None),
+        (0, lambda: planted.write("test_it.py", _TEST + "# a test is no input")),
+        (0, lambda: planted.write("name.txt", "two")),
+        (2, lambda: planted.write("conftest.py", _SEED + "# changed")),
+        (0, lambda: planted.write("models.py", (planted.pytester.path / "models.py").read_text() + "# changed")),
+        (0, lambda: None),
     ):
         change()
-        planted.run("-n2", plugins="pytest_asyncio.plugin xdist.plugin").assert_outcomes(passed=1)
+        planted.run(f"-n{workers}", plugins="pytest_asyncio.plugin xdist.plugin").assert_outcomes(passed=2)
         counts.append(built(planted))
 
     assert counts == [1, 1, 1, 2, 3, 4, 4]
@@ -78,7 +79,7 @@ def test_the_second_run_builds_nothing(planted: Project) -> None:
 def test_without_reuse(planted: Project) -> None:
     """``--chatdify-db-reuse=no`` builds anew, and leaves nothing but the empty data directory."""
     for _ in range(2):
-        planted.run("--chatdify-db-reuse=no").assert_outcomes(passed=1)
+        planted.run("--chatdify-db-reuse=no").assert_outcomes(passed=2)
 
     assert built(planted) == 2
 
@@ -103,7 +104,7 @@ def left_on(server: Server) -> list[str]:
 def test_a_template_stays_on_an_external_server(planted: Project, theirs: Server) -> None:
     """The second run finds it; beside it nothing is left."""
     for _ in range(2):
-        planted.run(server=theirs.address.url()).assert_outcomes(passed=1)
+        planted.run(server=theirs.address.url()).assert_outcomes(passed=2)
 
     assert built(planted) == 1
     assert [name.startswith(naming.KEPT_PREFIX) for name in left_on(theirs)] == [True]
@@ -111,7 +112,7 @@ def test_a_template_stays_on_an_external_server(planted: Project, theirs: Server
 
 def test_nothing_stays_on_an_external_server_without_reuse(planted: Project, theirs: Server) -> None:
     """What the run made for itself is dropped, its template too."""
-    planted.run("--chatdify-db-reuse=no", server=theirs.address.url()).assert_outcomes(passed=1)
+    planted.run("--chatdify-db-reuse=no", server=theirs.address.url()).assert_outcomes(passed=2)
 
     assert left_on(theirs) == []
 
@@ -132,7 +133,7 @@ def test_a_killed_run_is_cleaned_up_by_the_next(planted: Project, theirs: Server
     killed = planted.run("test_killed.py", server=theirs.address.url())
     with connect(theirs.address) as connection:
         before = admin.databases(connection, naming.PREFIX)
-    planted.run("test_it.py", server=theirs.address.url()).assert_outcomes(passed=1)
+    planted.run("test_it.py", server=theirs.address.url()).assert_outcomes(passed=2)
 
     assert killed.ret != 0
     assert len(before) == 2
