@@ -219,7 +219,10 @@ class Lifecycle:
 
     def _kept_fingerprint(self) -> str:
         """Return what stands for the template that is needed; empty if none may be kept."""
-        return self._recipe.fingerprint if self._recipe is not None and self.options.reuse != "no" else ""
+        return self._recipe.fingerprint if self._recipe is not None and self._may_keep(self._recipe) else ""
+
+    def _may_keep(self, recipe: Recipe) -> bool:
+        return self.options.reuse != "no" and not recipe.fits_once
 
     def plan(self, schema: Schema) -> Recipe:
         """Return how the template is made; known before the server starts, an embedded one may bring it along."""
@@ -242,7 +245,7 @@ class Lifecycle:
         needed = self._kept_fingerprint()
         if self._begun is not None:
             self._begun.settle(needed)
-        if needed and needed != archives.last_template(self.root):
+        if self.options.reuse != "no" and needed != archives.last_template(self.root):
             archives.remember_template(self.root, needed)
 
     def check_migrations(self, config: Path) -> None:
@@ -267,15 +270,15 @@ class Lifecycle:
         if difference:
             raise SchemaError.migrations_differ(difference)
 
-    def _open_lease(self, server: Server) -> Connection | None:
-        """Claim what the run makes on a server that outlives it; return the claim if templates may outlive it too."""
+    def _open_lease(self, server: Server, recipe: Recipe) -> Connection | None:
+        """Claim what the run makes on a server that outlives it; return the claim if the template may as well."""
         from pytest_chatdify_db import templates
 
         if server.is_managed:
             return None
         lease = templates.open_lease(server, self.run)
         self._resources.callback(lease.close)
-        return lease if self.options.reuse != "no" else None
+        return lease if self._may_keep(recipe) else None
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
@@ -289,9 +292,9 @@ class Lifecycle:
         if self._copied is not None:
             template, database = self._copied.template, self._copied.database
         else:
-            template = templates.ensure(
-                server, self.plan(schema), run=self.run, progress=progress, lease=self._open_lease(server)
-            )
+            recipe = self.plan(schema)
+            lease = self._open_lease(server, recipe)
+            template = templates.ensure(server, recipe, run=self.run, progress=progress, lease=lease)
             database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
         address = self.redirect.address
         sandbox = self._sandbox or self.spawn_sandbox()

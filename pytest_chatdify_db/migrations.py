@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from pytest_chatdify_db import naming, redirect, sources
+from pytest_chatdify_db import redirect, sources
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.postgres.address import Address
@@ -59,7 +59,7 @@ def recipe(config: Path, seed: Callable[[Session], object] | None, *, unknown: s
             files |= schema.plant(address, seed)
         return files
 
-    return Recipe(naming.fingerprint(parts), build)
+    return Recipe.of(parts, build, unknown=unknown)
 
 
 def require(config: Path) -> None:

@@ -13,21 +13,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import sqlalchemy
-from sqlalchemy import MetaData, create_engine, create_mock_engine
+from sqlalchemy import MetaData, create_engine
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
-from sqlalchemy.sql.base import Executable
-from sqlalchemy.sql.elements import CompilerElement
 
-from pytest_chatdify_db import naming, sources, traces
+from pytest_chatdify_db import declared, sources, traces
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.postgres.address import Address
@@ -37,13 +34,12 @@ from pytest_chatdify_db.templates import Recipe
 Seed = Callable[[Session], object]
 
 #: What decides, beside the project, on what a template holds. The first part is raised when its making changes.
-_ENVIRONMENT: Final = ("1", sqlalchemy.__version__, ".".join(map(str, sys.version_info[:2])))
+_ENVIRONMENT: Final = ("2", sqlalchemy.__version__, ".".join(map(str, sys.version_info[:2])))
 
 _FOUNDATION: Final = "app.db:Base"
 _CREATED: Final = re.compile(
     r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.IGNORECASE
 )
-_INDEX: Final = re.compile(r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE)
 _DISK_FULL: Final = "53100"
 
 
@@ -96,8 +92,8 @@ def recipe(metadatas: Iterable[MetaData], seed: Seed | None, *, unknown: str) ->
         unknown: What stands for an input that cannot be told from another; it has to differ from run to run.
     """
     metadatas = tuple(metadatas)
-    parts = [*_ENVIRONMENT, *_ddl(metadatas, unknown), *(() if seed is None else sources.describe(seed, unknown))]
-    return Recipe(naming.fingerprint(parts), lambda address: build(address, metadatas, seed))
+    parts = [*_ENVIRONMENT, *_declared(metadatas, unknown), *(() if seed is None else sources.describe(seed, unknown))]
+    return Recipe.of(parts, lambda address: build(address, metadatas, seed), unknown=unknown)
 
 
 def build(address: Address, metadatas: Iterable[MetaData], seed: Seed | None) -> set[str]:
@@ -187,32 +183,11 @@ def _distinct(metadatas: Iterable[MetaData]) -> tuple[MetaData, ...]:
     return tuple(dict.fromkeys(metadatas))
 
 
-def _ddl(metadatas: Iterable[MetaData], unknown: str) -> list[str]:
-    """Compile everything that ``create_all`` would run, without a server."""
-    statements: list[str] = []
-
-    def note(statement: Executable, *arguments: object, **options: object) -> None:
-        text = str(cast("CompilerElement", statement).compile(dialect=engine.dialect))
-        statements.append(f"{text} {arguments!r} {options!r}" if arguments or options else text)
-
-    engine = create_mock_engine("postgresql+psycopg2://", note)
-    for metadata in metadatas:
-        try:
-            metadata.create_all(engine, checkfirst=False)
-        except SQLAlchemyError as error:
-            raise SchemaError.cannot_create("the schema", _words(error)) from error
-        except Exception:  # noqa: BLE001 - a listener of the project's asks the server something, and here is none
-            return [unknown]
-    return _in_order(statements)
-
-
-def _in_order(statements: Iterable[str]) -> list[str]:
-    """Sort the indexes of each table: SQLAlchemy keeps them in a set, whose order differs from process to process."""
-    ordered: list[str] = []
-    for is_index, group in groupby(statements, lambda text: _INDEX.match(text) is not None):
-        texts = list(group)
-        ordered += sorted(texts) if is_index else texts
-    return ordered
+def _declared(metadatas: Iterable[MetaData], unknown: str) -> list[str]:
+    try:
+        return declared.texts(metadatas, unknown)
+    except SQLAlchemyError as error:
+        raise SchemaError.cannot_create("the schema", _words(error)) from error
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:

@@ -7,6 +7,7 @@ nothing made in an earlier run is taken for it.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -18,6 +19,17 @@ from pytest_chatdify_db import traces
 
 _PLAIN: Final = (str, bytes, int, float, complex, bool, type(None), Path)
 
+#: Deeper than data is nested; a list may hold itself.
+_DEEPEST: Final = 20
+
+_IMPORT: Final = re.compile(
+    r"^(?:.*[;:])?[ \t]*"
+    r"(?:from[ \t]+(?P<origin>[.\w]+)[ \t]+import[ \t]*(?P<names>\([^)]*\)|[^\n;#]+)"
+    r"|import[ \t]+(?P<modules>[^\n;#]+))",
+    re.MULTILINE,
+)
+_COMMENT: Final = re.compile(r"#.*")
+
 
 def describe(function: Callable[..., object], unknown: str) -> list[str]:
     """Return texts that change when *function* would do something else.
@@ -28,8 +40,7 @@ def describe(function: Callable[..., object], unknown: str) -> list[str]:
     """
     reader = _Reader(unknown)
     reader.read(function)
-    modules = sorted(reader.modules)
-    return [*reader.texts, *(f"{name}\n{_text(path, unknown)}" for name, path in modules)]
+    return [*reader.texts, *(f"{name}\n{_text(path, unknown)}" for name, path in sorted(reader.modules))]
 
 
 class _Reader:
@@ -90,6 +101,7 @@ class _Reader:
             self._reach(function.__module__)
         captured = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         self._read_all("captured", (captured, function.__defaults__, function.__kwdefaults__ or {}))
+        self._read_all("globals", _plain_globals(function))
         wrapped = inspect.unwrap(function)
         if wrapped is not function:
             self.read(wrapped)
@@ -111,7 +123,7 @@ class _Reader:
         if traces.is_of_project(path):
             self._seen[id(module)] = module
             self.modules.add((name, path))
-            for other in _modules_in(module):
+            for other in (*_modules_in(module), *_modules_named_in(module)):
                 self._reach(other)
 
 
@@ -130,6 +142,46 @@ def _modules_in(module: ModuleType) -> Iterator[str]:
             yield value.__module__
         else:
             yield kind.__module__
+
+
+def _modules_named_in(module: ModuleType) -> Iterator[str]:
+    """Yield the names of the modules that the text of *module* imports: of a constant nothing else tells the origin.
+
+    A text that only looks like an import names a module too many, which does no harm.
+    """
+    package = module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
+    for match in _IMPORT.finditer(_text(module.__file__ or "", "")):
+        if match["modules"]:
+            yield from (name.split()[0] for name in match["modules"].split(",") if name.strip())
+            continue
+        origin = match["origin"].lstrip(".")
+        if level := len(match["origin"]) - len(origin):
+            origin = ".".join(filter(None, [*package.split(".")[: len(package.split(".")) - level + 1], origin]))
+        yield origin
+        names = _COMMENT.sub("", match["names"]).strip("()").split(",")
+        yield from (f"{origin}.{name.split()[0]}" for name in names if name.strip())
+
+
+def _plain_globals(function: FunctionType) -> list[object]:
+    """Return the plain values of the module that *function* names: some were made when it was imported."""
+    names = sorted({name for code in _codes(function.__code__) for name in code.co_names})
+    found = [(name, function.__globals__[name]) for name in names if name in function.__globals__]
+    return [pair for pair in found if _is_plain(pair[1])]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    if isinstance(value, dict):
+        return depth < _DEEPEST and all(_is_plain(part, depth + 1) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return depth < _DEEPEST and all(_is_plain(part, depth + 1) for part in value)
+    return isinstance(value, _PLAIN)
 
 
 def _is_filled(cell: Any) -> bool:

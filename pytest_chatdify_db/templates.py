@@ -6,11 +6,11 @@ half-way has another name, and is dropped before the next try.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pytest_chatdify_db import admin, leases, naming, traces
 from pytest_chatdify_db.errors import TemplateFailed
@@ -36,10 +36,17 @@ class Recipe:
         fingerprint: Stands for all that *build* is known to depend on.
         build: Fills the empty database whose address it gets, and returns the paths of the files that it has read. It
             has to close its connections; its errors pass.
+        fits_once: Whether *fingerprint* is one that no other run will have.
     """
 
     fingerprint: str
     build: Callable[[Address], Iterable[str]]
+    fits_once: bool = False
+
+    @classmethod
+    def of(cls, parts: Sequence[str], build: Callable[[Address], Iterable[str]], *, unknown: str) -> Self:
+        """Return the recipe that depends on *parts*, in some of which *unknown* may stand for what cannot be told."""
+        return cls(naming.fingerprint(parts), build, any(unknown in part for part in parts))
 
 
 def ensure(server: Server, recipe: Recipe, *, run: Run, progress: Progress, lease: Connection | None = None) -> str:

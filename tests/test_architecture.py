@@ -41,7 +41,7 @@ _PLUGIN: Final = {
         f"{_P}.servers",
         f"{_P}.servers.*",
     ),
-    "schema": (f"{_P}.schema", f"{_P}.alembic_program"),
+    "schema": (f"{_P}.declared", f"{_P}.schema", f"{_P}.alembic_program"),
     "transcript": tuple(
         f"{_P}.{name}"
         for name in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -23,17 +24,15 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Return what writes a module of the project and imports it."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    names = []
 
     def write(name: str, text: str) -> ModuleType:
         (tmp_path / f"{name}.py").write_text(text)
-        names.append(name)
         sys.modules.pop(name, None)
         return __import__(name)
 
     yield write
-    for name in names:
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("planted_")]:
+        del sys.modules[name]
 
 
 def describe(function: Callable[..., object]) -> list[str]:
@@ -58,6 +57,78 @@ def test_code_that_can_be_reached_counts(plant: Callable[[str, str], ModuleType]
 
     assert before != after
     assert UNKNOWN not in before
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from planted_rows import ROWS",
+        "from planted_rows import (  # those of the project, all\n    NAMES,\n    ROWS,\n)",
+        "from planted_rows import *",
+        "import planted_rows as rows; ROWS = rows.ROWS; del rows",
+        "import sys; from planted_rows import ROWS",
+        "def rows():\n    from planted_rows import ROWS",
+        "TABLE = dict(rows=__import__('planted_rows').ROWS)\nif not TABLE: import planted_rows",
+    ],
+)
+def test_a_module_of_constants_counts(plant: Callable[[str, str], ModuleType], imports: str) -> None:
+    """Its values are of no type that names it; the import does."""
+    plant("planted_rows", "NAMES = ROWS = ['one']")
+    before = describe(plant("planted_seed", f"{imports}\ndef seed(session): ...").seed)
+    plant("planted_rows", "NAMES = ROWS = ['two']")
+    after = describe(plant("planted_seed", f"{imports}\ndef seed(session): ...").seed)
+
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    ("module", "imports"),
+    [
+        ("planted_package.seeds", "from . import rows; ROWS = rows.ROWS; del rows"),
+        ("planted_package.seeds", "from .rows import ROWS"),
+        ("planted_package.seeds", "from planted_package import (  # one\n    rows,\n); ROWS = rows.ROWS; del rows"),
+        ("planted_package.deep.seeds", "from ..rows import ROWS"),
+        ("planted_package", "from .rows import ROWS; del rows"),
+    ],
+)
+def test_relative_imports_count(
+    tmp_path: Path, plant: Callable[[str, str], ModuleType], module: str, imports: str
+) -> None:
+    """From the package itself, from a module of it, and from one further down."""
+    (tmp_path / "planted_package/deep").mkdir(parents=True)
+    seed = f"{imports}\ndef seed(session): ..."
+    name = module.replace(".", "/")
+    files = {"planted_package/__init__": "", "planted_package/deep/__init__": "", "planted_package/rows": "ROWS = 1"}
+    files[f"{name}/__init__" if f"{name}/__init__" in files else name] = seed
+    for path, text in files.items():
+        (tmp_path / f"{path}.py").write_text(text)
+    function = import_module(module).seed
+    before = describe(function)
+    (tmp_path / "planted_package/rows.py").write_text("ROWS = 2")
+
+    assert describe(function) != before
+    assert UNKNOWN not in before
+
+
+def test_a_value_that_the_import_made_counts(plant: Callable[[str, str], ModuleType], tmp_path: Path) -> None:
+    """It was read from a file, or from the environment, before anybody watched."""
+    text = (
+        "import json\nfrom pathlib import Path\nROWS = json.loads(Path(__file__).with_name('rows.json').read_text())\n"
+    )
+    text += "def seed(session): [session.add(row) for row in ROWS]"
+    (tmp_path / "rows.json").write_text('[{"name": ["one"]}]')
+    before = describe(plant("planted_seed", text).seed)
+    (tmp_path / "rows.json").write_text('[{"name": ["two"]}]')
+
+    assert describe(plant("planted_seed", text).seed) != before
+    assert UNKNOWN not in before
+
+
+def test_a_list_that_holds_itself_is_no_value(plant: Callable[[str, str], ModuleType]) -> None:
+    """It ends, and is left out."""
+    seed = plant("planted_seed", "ROWS = []\nROWS.append(ROWS)\ndef seed(session): return ROWS").seed
+
+    assert UNKNOWN not in describe(seed)
 
 
 def test_a_neighbour_does_not_count(plant: Callable[[str, str], ModuleType]) -> None:
