@@ -281,7 +281,7 @@ def _set_limit(session: SharedSession, client: Client, statement: Statement) -> 
 def _reset_all(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
     session.begin(client)  # its modes, and what a rollback brings back, are what was set before
-    client.parameters.reset()
+    client.parameters.reset_all()
     return _done(client, "RESET")
 
 

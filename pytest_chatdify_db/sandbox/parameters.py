@@ -208,8 +208,13 @@ class Parameters:
         self.restore((self.session, NO_SETTINGS))
 
     def reset(self) -> None:
-        """Forget everything but the start-up packet: RESET ALL."""
+        """Forget everything but the start-up packet: DISCARD ALL."""
         self.restore((NO_SETTINGS, NO_SETTINGS))
+
+    def reset_all(self) -> None:
+        """Forget everything but the start-up packet and the roles that were taken: RESET ALL."""
+        others = frozenset({*self.session, *self.local}.difference(_IDENTITY))
+        self.restore((_without(self.session, others), _without(self.local, others)))
 
     def learn(self, change: Change, value: str | None) -> None:
         """Note the *value* that the server reports after *change*."""

@@ -155,6 +155,19 @@ def test_a_client_is_told_its_own_values() -> None:
     assert Parameters().identity == ()
 
 
+def test_reset_all_keeps_the_roles() -> None:
+    """As the server's does; DISCARD ALL does not."""
+    own = Parameters()
+    own.learn(Change("session_authorization", is_local=False), "clerk")
+    own.learn(Change("work_mem", is_local=False), "1MB")
+    own.learn(Change("role", is_local=True), "maid")
+    own.learn(Change("timezone", is_local=True), "UTC")
+    own.reset_all()
+    assert own.snapshot() == ({"session_authorization": "clerk"}, {"role": "maid"})
+    own.reset()
+    assert own.effective == {}
+
+
 def test_values_that_are_not_ascii() -> None:
     """They are written so that every client encoding reads them the same."""
     assert parameters.switch({}, {"app.user": "Zo\u00eb'"}) == (
