@@ -24,6 +24,9 @@ _NEEDS_OWN_SESSION: Final = frozenset({"25001", "2D000"})
 #: What it answers where a value that ALTER TYPE has added is used before it is committed; here, also after that.
 _UNSAFE_ENUM_VALUE: Final = "55P04"
 
+#: Errors about messages and texts, of which nothing has been executed.
+_NOT_EXECUTED: Final = frozenset({"08P01", "42601"})
+
 _CANCELLED: Final = "57014"
 
 COMMAND_COMPLETE: Final = ord("C")
@@ -76,7 +79,7 @@ class Relay(Reply):
         super().__init__()
         self.client = client
         self.bound = 0  # how many portals the server has bound
-        self.notice = b""  # goes out before the next command tag
+        self.notice = b""  # goes out before the next command tag or the error in its place
         self.parses: deque[Parsing] = deque()
         self._prepared = prepared
         self._text = text
@@ -107,6 +110,8 @@ class Relay(Reply):
         elif kind == 69:  # ErrorResponse
             self.client.is_told_of_end |= b"\0VFATAL\0" in message
             message = self.error = self._own(message)
+            if self.notice and not self.parses and self.fields.get("C") not in _NOT_EXECUTED:
+                message = self.notice + message
         elif kind == 78:  # NoticeResponse
             message = self._own(message)
         self.release()

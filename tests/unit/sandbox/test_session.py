@@ -225,6 +225,17 @@ def test_a_value_that_was_committed_and_is_not_safe_has_a_hint(table: Table, ser
         run(table, "A: rollback to a")
 
 
+@pytest.mark.parametrize(("sqlstate", "is_warned"), [("42704", True), ("42601", False)])
+def test_a_warning_comes_before_the_error(
+    table: Table, server: ScriptedServer, sqlstate: str, *, is_warned: bool
+) -> None:
+    """The server warns before it looks for the constraint, and not at all where it cannot read the statement."""
+    server.on("set constraints", wire.error(sqlstate, "wrong"))
+    warning = ["N 25P01 SET CONSTRAINTS can only be used in transaction blocks"] if is_warned else []
+
+    assert run(table, "A: set constraints c deferred") == [*warning, f"E {sqlstate} wrong", "Z I"]
+
+
 def test_a_wait_that_was_ended_is_a_deadlock(table: Table, server: ScriptedServer) -> None:
     """With the explanation of who ended it; a cancel after that is one again."""
     client = table.core.session.clients[1]
