@@ -14,8 +14,8 @@ from benchmarks.postgres import Stand
 from benchmarks.sandboxed import Sandboxed, sandboxed
 from benchmarks.stats import Figure
 from benchmarks.tables import Table
+from pytest_chatdify_db.databases.sequences import Baseline
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.sequences import Baseline
 
 _SEQUENCES = 100
 

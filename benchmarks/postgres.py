@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pytest_chatdify_db import admin
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
 from pytest_chatdify_db.postgres.quoting import quote_literal
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import binaries, cluster
+from pytest_chatdify_db.servers import admin, binaries, cluster
 from pytest_chatdify_db.servers.base import THROWAWAY
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
+from pytest_chatdify_db.servers.run import Run
 from pytest_chatdify_db.servers.supervision import Supervision
 
 _PATIENCE: Final = 30.0

@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_chatdify_db.contents.schema import Seed
     from pytest_chatdify_db.errors import ChatdifyDBError
-    from pytest_chatdify_db.findings import (
-        ChatdifyDBWarning,
-        DirtyReadWarning,
-        LeakWarning,
-        NPlusOneWarning,
-        StrayWriteWarning,
-    )
     from pytest_chatdify_db.fixtures.celery import CeleryEager
     from pytest_chatdify_db.fixtures.concurrency import Concurrency, Listener, Notification, Outcome
     from pytest_chatdify_db.fixtures.database import Database
@@ -30,9 +24,15 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.fixtures.migrations import AssertMigrationsMatch
     from pytest_chatdify_db.fixtures.on_commit import CaptureOnCommit
     from pytest_chatdify_db.fixtures.queries import CountQueries
-    from pytest_chatdify_db.schema import Seed
     from pytest_chatdify_db.servers.base import Server
-    from pytest_chatdify_db.statements import Statement
+    from pytest_chatdify_db.tracing.findings import (
+        ChatdifyDBWarning,
+        DirtyReadWarning,
+        LeakWarning,
+        NPlusOneWarning,
+        StrayWriteWarning,
+    )
+    from pytest_chatdify_db.tracing.statements import Statement
 
 __all__ = [
     "AssertMigrationsMatch",
@@ -63,23 +63,23 @@ _HOMES = {
     "CaptureOnCommit": "fixtures.on_commit",
     "CeleryEager": "fixtures.celery",
     "ChatdifyDBError": "errors",
-    "ChatdifyDBWarning": "findings",
+    "ChatdifyDBWarning": "tracing.findings",
     "Concurrency": "fixtures.concurrency",
     "CountQueries": "fixtures.queries",
     "Database": "fixtures.database",
-    "DirtyReadWarning": "findings",
-    "LeakWarning": "findings",
+    "DirtyReadWarning": "tracing.findings",
+    "LeakWarning": "tracing.findings",
     "Listener": "fixtures.concurrency",
     "LiveServer": "fixtures.live_server",
-    "NPlusOneWarning": "findings",
+    "NPlusOneWarning": "tracing.findings",
     "Notification": "fixtures.concurrency",
     "Outcome": "fixtures.concurrency",
     "OverrideDependencies": "fixtures.fastapi",
     "RunningServer": "fixtures.live_server",
-    "Seed": "schema",
+    "Seed": "contents.schema",
     "Server": "servers.base",
-    "Statement": "statements",
-    "StrayWriteWarning": "findings",
+    "Statement": "tracing.statements",
+    "StrayWriteWarning": "tracing.findings",
 }
 
 

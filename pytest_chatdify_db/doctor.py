@@ -105,7 +105,7 @@ class Examination:
         yield f"    {answer}"
 
     def _load(self) -> Schema:
-        from pytest_chatdify_db import schema as tables
+        from pytest_chatdify_db.contents import schema as tables
 
         lifecycle = self.lifecycle
         is_migrated = lifecycle.migrations is not None
@@ -129,8 +129,8 @@ class Examination:
 
 def _age(running: Running) -> str:
     """Return when the template was made, as far as the server lets its role know."""
-    from pytest_chatdify_db import admin
     from pytest_chatdify_db.postgres.connection import ServerError, connect
+    from pytest_chatdify_db.servers import admin
 
     try:
         with connect(running.server.address) as connection:

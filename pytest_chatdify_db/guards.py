@@ -15,7 +15,7 @@ from pytest_chatdify_db import items, state
 from pytest_chatdify_db.mistakes import EarlyUse
 
 if TYPE_CHECKING:
-    from pytest_chatdify_db.findings import Finding
+    from pytest_chatdify_db.tracing.findings import Finding
 
 TITLE: Final = "chatdify-db"
 
@@ -36,7 +36,7 @@ def begin(now: state.State, item: pytest.Item, before: pytest.Item | None) -> No
         now.lifecycle.running.checkouts.begin_test()
     stray = transcript.begin_test() if transcript is not None else []
     if stray:
-        from pytest_chatdify_db.findings import stray_writes
+        from pytest_chatdify_db.tracing.findings import stray_writes
 
         tell(item, stray_writes(None if before is None else before.nodeid, stray))
 
@@ -55,7 +55,7 @@ def finish(config: pytest.Config) -> None:
     now = state.of(config)
     stray = now.lifecycle.transcript.stray if now.lifecycle.transcript is not None else []
     if stray:
-        from pytest_chatdify_db.findings import stray_writes
+        from pytest_chatdify_db.tracing.findings import stray_writes
 
         finding = stray_writes(None if now.item is None else now.item.nodeid, stray)
         warnings.warn(finding.category(finding.text), stacklevel=1)
@@ -69,7 +69,7 @@ def watch_loops(item: pytest.Item) -> Generator[None]:
     severity = lifecycle.options.n_plus_one if mark is None or mark.n_plus_one is None else mark.n_plus_one
     if transcript is None or severity == "off":
         return (yield)
-    from pytest_chatdify_db.findings import loops
+    from pytest_chatdify_db.tracing.findings import loops
 
     with transcript.naming_lazy_loads():
         yield
@@ -86,7 +86,7 @@ def early_use(config: pytest.Config, error: BaseException) -> str:
     for cause in _chain(error):
         # Nobody listens there yet, so the error is a refused connection, in the words of any driver.
         if str(redirect.address.port) in str(cause):
-            from pytest_chatdify_db.callers import Callers
+            from pytest_chatdify_db.tracing.callers import Callers
 
             callers, trace = Callers(config.invocation_params.dir), error.__traceback__
             # The line that a user has to move is the one outside of every function.

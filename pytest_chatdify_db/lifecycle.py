@@ -25,22 +25,22 @@ from pytest_chatdify_db.settings import Isolation, Options
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
-    from pytest_chatdify_db.checkouts import Checkouts
-    from pytest_chatdify_db.findings import Finding
-    from pytest_chatdify_db.keeping import Keeping
-    from pytest_chatdify_db.own_databases import OwnDatabases
+    from pytest_chatdify_db.contents.schema import Seed
+    from pytest_chatdify_db.databases.keeping import Keeping
+    from pytest_chatdify_db.databases.own_databases import OwnDatabases
+    from pytest_chatdify_db.databases.sequences import Sequences
+    from pytest_chatdify_db.databases.templates import Recipe
     from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.postgres.connection import Connection
-    from pytest_chatdify_db.run import Run
     from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
     from pytest_chatdify_db.sandbox.reports import Executed
-    from pytest_chatdify_db.schema import Seed
-    from pytest_chatdify_db.sequences import Sequences
     from pytest_chatdify_db.servers.base import Server
+    from pytest_chatdify_db.servers.run import Run
     from pytest_chatdify_db.startup import Copied, ServerStart
-    from pytest_chatdify_db.templates import Recipe
-    from pytest_chatdify_db.transcript import Transcript
-    from pytest_chatdify_db.watcher import Watcher
+    from pytest_chatdify_db.tracing.checkouts import Checkouts
+    from pytest_chatdify_db.tracing.findings import Finding
+    from pytest_chatdify_db.tracing.transcript import Transcript
+    from pytest_chatdify_db.tracing.watcher import Watcher
 
 ProgressCallback = Callable[[str], None]
 
@@ -157,7 +157,7 @@ class Lifecycle:
     def run(self) -> Run:
         """The run, made or attached to when first asked for."""
         if self._run is None:
-            from pytest_chatdify_db.run import Run
+            from pytest_chatdify_db.servers.run import Run
 
             directory = self._run_directory
             self._run = Run.create() if directory is None else Run.attach(directory)
@@ -197,7 +197,8 @@ class Lifecycle:
 
     def begin_server(self, progress: ProgressCallback) -> None:
         """Have the server started while the schema is loaded, if this takes no more than programs of this machine."""
-        from pytest_chatdify_db import naming, servers, templates
+        from pytest_chatdify_db import naming, servers
+        from pytest_chatdify_db.databases import templates
         from pytest_chatdify_db.servers import archives
         from pytest_chatdify_db.startup import Copied, ServerStart
 
@@ -228,11 +229,11 @@ class Lifecycle:
         """Return how the template is made; known before the server starts, an embedded one may bring it along."""
         if self._recipe is None:
             if self.migrations is not None:
-                from pytest_chatdify_db import migrations
+                from pytest_chatdify_db.contents import migrations
 
                 self._recipe = migrations.recipe(self.migrations, schema.seed, unknown=self.run.id)
             else:
-                from pytest_chatdify_db import schema as tables
+                from pytest_chatdify_db.contents import schema as tables
 
                 self._recipe = tables.recipe(schema.metadatas, schema.seed, unknown=self.run.id)
             self._settle()
@@ -254,7 +255,8 @@ class Lifecycle:
         Raises:
             SchemaError: They differ, or cannot be compared.
         """
-        from pytest_chatdify_db import migrations, templates
+        from pytest_chatdify_db.contents import migrations
+        from pytest_chatdify_db.databases import templates
 
         migrations.require(config)
         assert self.running is not None
@@ -272,7 +274,7 @@ class Lifecycle:
 
     def _open_lease(self, server: Server, recipe: Recipe) -> Connection | None:
         """Claim what the run makes on a server that outlives it; return the claim if the template may as well."""
-        from pytest_chatdify_db import templates
+        from pytest_chatdify_db.databases import templates
 
         if server.is_managed:
             return None
@@ -282,8 +284,9 @@ class Lifecycle:
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
-        from pytest_chatdify_db import naming, templates, unix_socket
-        from pytest_chatdify_db.own_databases import OwnDatabases
+        from pytest_chatdify_db import naming, unix_socket
+        from pytest_chatdify_db.databases import templates
+        from pytest_chatdify_db.databases.own_databases import OwnDatabases
 
         self.check_redirect()  # again: loading the tables has imported modules of the project
         if not server.is_managed:
@@ -312,16 +315,16 @@ class Lifecycle:
         own_databases = OwnDatabases(server, template, address, self._new_clone_name)
         self._resources.callback(own_databases.close)
         if self.options.keep == "failed":
-            from pytest_chatdify_db.keeping import Keeping
+            from pytest_chatdify_db.databases.keeping import Keeping
 
             self.keeping = Keeping(server, template, self.redirect.address, self.run, self.worker)
         self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases, checkouts)
         return self.running
 
     def _begin_transcript(self, sandbox: Sandbox) -> Checkouts:
-        from pytest_chatdify_db.checkouts import Checkouts
-        from pytest_chatdify_db.transcript import Transcript
-        from pytest_chatdify_db.watcher import Watcher
+        from pytest_chatdify_db.tracing.checkouts import Checkouts
+        from pytest_chatdify_db.tracing.transcript import Transcript
+        from pytest_chatdify_db.tracing.watcher import Watcher
 
         self.transcript = Transcript(self.root)
         if self.options.dirty_reads == "error":
@@ -373,7 +376,7 @@ class Lifecycle:
 
     def _reset_sequences(self, running: Running, turn: Turn) -> None:
         if self._sequences is None:
-            from pytest_chatdify_db import sequences, templates
+            from pytest_chatdify_db.databases import sequences, templates
 
             fresh = templates.clone(running.server, running.template, self._new_clone_name())
             self._sequences = sequences.Sequences(sequences.Baseline.read(fresh))
@@ -390,7 +393,7 @@ class Lifecycle:
         """
         if self.running is None or self.turn is None:
             return []
-        from pytest_chatdify_db.findings import findings, unreturned
+        from pytest_chatdify_db.tracing.findings import findings, unreturned
 
         turn, self.turn = self.turn, None
         noticed: list[Finding] = []
@@ -435,7 +438,7 @@ class Lifecycle:
         """Return the plans of the running test's slowest statements."""
         if self.running is None or self.transcript is None:
             return ""
-        from pytest_chatdify_db import explain
+        from pytest_chatdify_db.tracing import explain
 
         return explain.section(tuple(self.transcript.statements), self.redirect.address, self.options.mask)
 
@@ -444,7 +447,7 @@ class Lifecycle:
         """The command that joins the running test's transaction, or opens its own database; empty if none runs."""
         if self.running is None or self.turn is None:
             return ""
-        from pytest_chatdify_db import psql
+        from pytest_chatdify_db.databases import psql
 
         address = self.redirect.address
         return psql.command(address, psql.write_passfile(self.run, f"{self.worker}.pgpass", address))
@@ -493,7 +496,8 @@ class Lifecycle:
 
 def _load_course() -> None:
     """Import what the first test is going to need of the plugin."""
-    for name in ("checkouts", "findings", "own_databases", "transcript", "watcher"):
+    tracing = (f"tracing.{name}" for name in ("checkouts", "findings", "transcript", "watcher"))
+    for name in ("databases.own_databases", *tracing):
         import_module(f"pytest_chatdify_db.{name}")
 
 
@@ -509,7 +513,7 @@ def _connection(client: str) -> str:
 
 def _drop_databases(run: Run) -> None:
     """Drop the databases that the run made on a server that the plugin did not start."""
-    from pytest_chatdify_db import templates
+    from pytest_chatdify_db.databases import templates
     from pytest_chatdify_db.servers.base import Server
 
     with suppress(FileNotFoundError):

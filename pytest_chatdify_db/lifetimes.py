@@ -93,7 +93,7 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
     if report.failed and (kept := lifecycle.keep_database()):
         sections.append((KEPT, kept))
     if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
-        from pytest_chatdify_db import sql_report
+        from pytest_chatdify_db.tracing import sql_report
 
         text = sql_report.section(
             lifecycle.transcript.statements, lifecycle.options.mask, lifecycle.executed_elsewhere()

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import pytest
 
-from pytest_chatdify_db.callers import Callers
+from pytest_chatdify_db.tracing.callers import Callers
 
 
 def shorten(excinfo: pytest.ExceptionInfo[BaseException], config: pytest.Config) -> None:

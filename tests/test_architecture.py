@@ -35,42 +35,12 @@ _PLUGIN: Final = {
     "words": tuple(f"{_P}.{name}" for name in ("errors", "mistakes", "naming", "settings", "markers")),
     "protocol": (f"{_P}.postgres", f"{_P}.postgres.*"),
     "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
-    "servers": (
-        *(f"{_P}.{name}" for name in ("supervisor", "run", "traces", "sources", "admin", "leases", "templates")),
-        *(f"{_P}.{name}" for name in ("copies", "restoring", "spares", "sequences", "startup")),
-        f"{_P}.servers",
-        f"{_P}.servers.*",
-    ),
-    "schema": (f"{_P}.declared", f"{_P}.schema", f"{_P}.alembic_program"),
-    "transcript": tuple(
-        f"{_P}.{name}"
-        for name in (
-            "statements",
-            "actors",
-            "asgi",
-            "callers",
-            "transcript",
-            "checkouts",
-            "sql_report",
-            "explain",
-            "waiting",
-            "watcher",
-        )
-    ),
-    "course of a run": tuple(
-        f"{_P}.{name}"
-        for name in (
-            "psql",
-            "findings",
-            "redirect",
-            "unix_socket",
-            "migrations",
-            "scopes",
-            "own_databases",
-            "keeping",
-            "lifecycle",
-        )
-    ),
+    "servers": (f"{_P}.traces", f"{_P}.servers", f"{_P}.servers.*"),
+    "ways to the sandbox": tuple(f"{_P}.{name}" for name in ("redirect", "scopes", "unix_socket")),
+    "databases": (f"{_P}.databases", f"{_P}.databases.*"),
+    "contents": (f"{_P}.contents", f"{_P}.contents.*"),
+    "tracing": (f"{_P}.tracing", f"{_P}.tracing.*"),
+    "course of a run": tuple(f"{_P}.{name}" for name in ("startup", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
         *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes", "tracebacks")),
@@ -165,7 +135,7 @@ def test_the_core_needs_the_standard_library_alone(room: str) -> None:
     assert needed == set()
 
 
-@pytest.mark.parametrize("room", ["servers", "schema", "transcript", "course of a run"])
+@pytest.mark.parametrize("room", [*_PLUGIN][3:9])
 def test_only_the_shell_knows_pytest(room: str) -> None:
     """What starts servers and steers a run can be used, and tested, without pytest."""
     users = [module for module in modules() if _fits(module, ROOMS[room]) and "pytest" in imports_of(module)]

@@ -14,15 +14,15 @@ import pytest
 
 import pytest_chatdify_db
 from pytest_chatdify_db import doctor, reporting
-from pytest_chatdify_db.checkouts import Checkout
 from pytest_chatdify_db.errors import ServerUnavailable
-from pytest_chatdify_db.findings import findings, unreturned
 from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
 from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.sandbox.reports import DirtyRead
 from pytest_chatdify_db.settings import SETTINGS, Options
-from pytest_chatdify_db.sql_report import OTHER_LOOP_HINT
+from pytest_chatdify_db.tracing.checkouts import Checkout
+from pytest_chatdify_db.tracing.findings import findings, unreturned
+from pytest_chatdify_db.tracing.sql_report import OTHER_LOOP_HINT
 from tests import documents, surface
 
 README = documents.ROOT / "README.md"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from pytest_chatdify_db.errors import ServerUnavailable
-from pytest_chatdify_db.run import Run, collect_abandoned
 from pytest_chatdify_db.servers.base import NO_WISH, Progress, Provider, ProviderName, Server, Wish
+from pytest_chatdify_db.servers.run import Run, collect_abandoned
 
 __all__ = ["Progress", "Provider", "ProviderName", "Server", "Wish", "is_quick", "start"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal, Protocol
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers.run import Run
 
 #: Takes one line of news about a start that takes its time.
 Progress = Callable[[str], None]

@@ -19,12 +19,12 @@ from typing import Any, Final
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import engine, kept
 from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
+from pytest_chatdify_db.servers.run import Run
 from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
-from pytest_chatdify_db.supervisor import Job
+from pytest_chatdify_db.servers.supervisor import Job
 
 #: Label of a container with the id of its run.
 LABEL: Final = "chatdify-db.run"

@@ -15,14 +15,14 @@ from typing import Final
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import archives, cluster
 from pytest_chatdify_db.servers import binaries as programs
 from pytest_chatdify_db.servers.base import NO_WISH, THROWAWAY, Progress, ProviderName, Server, Store, Wish
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
+from pytest_chatdify_db.servers.run import Run
 from pytest_chatdify_db.servers.settings import check_settings
 from pytest_chatdify_db.servers.supervision import Supervision
-from pytest_chatdify_db.supervisor import Job
+from pytest_chatdify_db.servers.supervisor import Job
 
 #: Seconds until a server that neither answers nor ends counts as failed.
 _PATIENCE: Final = 30.0

@@ -12,9 +12,9 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
-from pytest_chatdify_db import leases
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
+from pytest_chatdify_db.servers import leases
 from pytest_chatdify_db.servers.base import THROWAWAY
 
 #: Label of such a container.

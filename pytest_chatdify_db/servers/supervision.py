@@ -14,9 +14,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from pytest_chatdify_db import supervisor
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.supervisor import JOB_SUFFIX, Job
+from pytest_chatdify_db.servers import supervisor
+from pytest_chatdify_db.servers.run import Run
+from pytest_chatdify_db.servers.supervisor import JOB_SUFFIX, Job
 
 
 class Supervision:

@@ -9,14 +9,15 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from pytest_chatdify_db import admin, copies, servers
-from pytest_chatdify_db.copies import Copied
+from pytest_chatdify_db import servers
+from pytest_chatdify_db.databases import copies
+from pytest_chatdify_db.databases.copies import Copied
 from pytest_chatdify_db.errors import CopyFailed
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.sandbox.handle import Sandbox
-from pytest_chatdify_db.servers import Server
+from pytest_chatdify_db.servers import Server, admin
+from pytest_chatdify_db.servers.run import Run
 
 TABLES = """
 CREATE TABLE authors (id serial PRIMARY KEY, name text NOT NULL);

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_chatdify_db import admin, leases, naming, servers, templates
+from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db.databases import templates
+from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
-from pytest_chatdify_db.leases import Note
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server
-from pytest_chatdify_db.templates import Recipe
+from pytest_chatdify_db.servers import Server, admin, leases
+from pytest_chatdify_db.servers.leases import Note
+from pytest_chatdify_db.servers.run import Run
 
 DAY = 24 * 3600.0
 

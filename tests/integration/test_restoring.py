@@ -7,14 +7,15 @@ from itertools import count
 
 import pytest
 
-from pytest_chatdify_db import naming, servers, templates
+from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db.databases import templates
+from pytest_chatdify_db.databases.restoring import Baseline
+from pytest_chatdify_db.databases.spares import MOST, Spares
+from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
-from pytest_chatdify_db.restoring import Baseline
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import Server
-from pytest_chatdify_db.spares import MOST, Spares
-from pytest_chatdify_db.templates import Recipe
+from pytest_chatdify_db.servers.run import Run
 
 _TABLES = """
     CREATE TABLE shops (id serial PRIMARY KEY, name text);

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_chatdify_db import admin, servers
+from pytest_chatdify_db import servers
+from pytest_chatdify_db.databases.sequences import Baseline, Sequences
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.sequences import Baseline, Sequences
-from pytest_chatdify_db.servers import Server
+from pytest_chatdify_db.servers import Server, admin
+from pytest_chatdify_db.servers.run import Run
 
 _TABLES = """
 CREATE SCHEMA "Odd name";

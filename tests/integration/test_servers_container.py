@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from docker.models.containers import ContainerCollection  # type: ignore[import-untyped]  # it has no types
 
-from pytest_chatdify_db import servers, supervisor
+from pytest_chatdify_db import servers
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server, container, engine
+from pytest_chatdify_db.servers import Server, container, engine, supervisor
 from pytest_chatdify_db.servers.base import THROWAWAY
+from pytest_chatdify_db.servers.run import Run
 
 IMAGE = os.environ.get("CHATDIFY_DB_IMAGE", "postgres:17-alpine")
 PACKAGE_ROOT = Path(servers.__file__).parents[2]
@@ -26,7 +26,7 @@ PACKAGE_ROOT = Path(servers.__file__).parents[2]
 OWNER = """
 import os, signal, sys
 from pytest_chatdify_db import servers
-from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers.run import Run
 run = Run.create()
 servers.start("container", image=sys.argv[1], run=run, progress=lambda line: None)
 print(run.directory, flush=True)

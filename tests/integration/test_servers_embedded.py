@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pytest_chatdify_db import servers, supervisor
+from pytest_chatdify_db import servers
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run, collect_abandoned
-from pytest_chatdify_db.servers import Server, cluster, embedded
+from pytest_chatdify_db.servers import Server, cluster, embedded, supervisor
 from pytest_chatdify_db.servers import binaries as programs
 from pytest_chatdify_db.servers.base import THROWAWAY
+from pytest_chatdify_db.servers.run import Run, collect_abandoned
 
 PACKAGE_ROOT = Path(servers.__file__).parents[2]
 
@@ -30,7 +30,7 @@ import os, signal, sys
 # Whoever runs the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pytest_chatdify_db import servers
-from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers.run import Run
 run = Run.create()
 server = servers.start("embedded", image="", run=run, progress=lambda line: None)
 print(run.directory, server.version, flush=True)

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_chatdify_db import naming, servers, templates
+from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db.databases import templates
+from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import Server, external
-from pytest_chatdify_db.templates import Recipe
+from pytest_chatdify_db.servers.run import Run
 
 PASSWORD = "p@ss:w/rd"
 

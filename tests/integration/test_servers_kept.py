@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_chatdify_db import leases, servers
+from pytest_chatdify_db import servers
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server, Wish, kept
+from pytest_chatdify_db.servers import Server, Wish, kept, leases
+from pytest_chatdify_db.servers.run import Run
 from tests.integration.test_servers_container import IMAGE, docker
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_chatdify_db import admin, naming, servers, templates
+from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db.databases import templates
+from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
-from pytest_chatdify_db.run import Run
-from pytest_chatdify_db.servers import Server, Wish, archives
-from pytest_chatdify_db.templates import Recipe
+from pytest_chatdify_db.servers import Server, Wish, admin, archives
+from pytest_chatdify_db.servers.run import Run
 
 
 @pytest.fixture(scope="module")

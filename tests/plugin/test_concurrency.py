@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_chatdify_db.run import collect_abandoned
+from pytest_chatdify_db.servers.run import collect_abandoned
 
 if TYPE_CHECKING:
     from tests.conftest import Project

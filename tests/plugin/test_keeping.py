@@ -170,7 +170,7 @@ def test_on_a_server_that_outlives_the_run(project: Project) -> None:
         import subprocess, sys
 
         def test_inner_run(chatdify_db):
-            from pytest_chatdify_db import admin
+            from pytest_chatdify_db.servers import admin
             from pytest_chatdify_db.postgres.connection import connect
             url = chatdify_db.server.address.url()
             run = [sys.executable, "-m", "pytest", "-p", "chatdify_db", "inner.py", f"--chatdify-db-server={url}"]
@@ -199,7 +199,8 @@ def test_copy_that_fails(project: Project, forgetting: list[str]) -> None:
         "conftest.py",
         """
         import pytest
-        from pytest_chatdify_db import copies, errors
+        from pytest_chatdify_db import errors
+        from pytest_chatdify_db.databases import copies
 
         @pytest.fixture(autouse=True, scope="session")
         def broken():

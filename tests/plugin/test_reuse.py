@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_chatdify_db import admin, naming, servers
+from pytest_chatdify_db import naming, servers
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers import admin
+from pytest_chatdify_db.servers.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -298,7 +298,7 @@ def test_external_server(project: Project) -> None:
             run = [sys.executable, "-m", "pytest", "-p", "chatdify_db", "inner.py", f"--chatdify-db-server={url}"]
             done = subprocess.run(run, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-            from pytest_chatdify_db import admin
+            from pytest_chatdify_db.servers import admin
             from pytest_chatdify_db.postgres.connection import connect
             with connect(chatdify_db.server.address) as connection:
                 left = admin.databases(connection, "chatdify_db_")

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_chatdify_db import admin, servers
+from pytest_chatdify_db import servers
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
+from pytest_chatdify_db.servers import admin
+from pytest_chatdify_db.servers.run import Run
 
 TEMPLATE: Final = "stage_template"
 USER: Final = "postgres"

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_chatdify_db.postgres import connection as plain
 from pytest_chatdify_db.postgres.connection import ServerError
-from pytest_chatdify_db.run import Run
+from pytest_chatdify_db.servers.run import Run
 
 from .stage import DATABASE, PASSWORD, USER, StagedSandbox, running
 

@@ -12,10 +12,10 @@ import pytest
 
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import container, embedded
+from pytest_chatdify_db.servers.run import Run
 from pytest_chatdify_db.servers.supervision import Supervision
-from pytest_chatdify_db.supervisor import Job
+from pytest_chatdify_db.servers.supervisor import Job
 
 QUIET = cast("Supervision", SimpleNamespace(exit_code=lambda within: None))
 

@@ -11,9 +11,9 @@ import pytest
 from pytest_chatdify_db import servers
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.run import Run
 from pytest_chatdify_db.servers import Server, start
 from pytest_chatdify_db.servers.base import Progress, Provider, ProviderName
+from pytest_chatdify_db.servers.run import Run
 
 SERVER = Server(
     address=Address("db", 5433, "u", "s3cret", "postgres", (("sslmode", "disable"),)),
