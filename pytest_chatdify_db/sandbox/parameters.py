@@ -226,8 +226,9 @@ class Parameters:
             self._change({**self.session, change.name: value}, _without(self.local, frozenset({change.name})))
 
     def forget(self, name: str) -> None:
-        """Note RESET of one parameter."""
-        self._change(_without(self.session, frozenset({name})), _without(self.local, frozenset({name})))
+        """Note RESET of one parameter; that of the session user is one of the role too."""
+        names = frozenset(_IDENTITY if name == "session_authorization" else (name,))
+        self._change(_without(self.session, names), _without(self.local, names))
 
 
 def startup_settings(parameters: dict[str, str]) -> dict[str, str]:
@@ -261,7 +262,8 @@ def _options(options: str) -> Iterator[tuple[str, str]]:
 def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Change]:
     """Return the parameters *statement* sets; *values* are those bound to its ``$1``, ``$2``, ..."""
     if statement.kind in {Kind.SET, Kind.SET_LOCAL}:
-        return [Change(statement.name, statement.kind is Kind.SET_LOCAL)] if statement.name not in _UNREADABLE else []
+        is_local = statement.kind is Kind.SET_LOCAL
+        return _with_role([Change(statement.name, is_local)] if statement.name not in _UNREADABLE else [])
     if statement.kind is Kind.RESET and statement.name in LIMITS:
         return [Change(statement.name, False)]  # to what the server's configuration says
     if "set_config" not in statement.calls:
@@ -274,11 +276,17 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
         at = int(token.text[1:]) - 1
         return (bound[at] or "") if 0 <= at < len(bound) else ""
 
-    return [
+    return _with_role(
         Change(name.lower(), value(given[2][0]).lower() in _TRUE)
         for given in arguments(statement.text, "set_config")
         if len(given) == 3 and all(given) and (name := value(given[0][0])) and name.lower() not in _UNREADABLE
-    ]
+    )
+
+
+def _with_role(changes: Iterable[Change]) -> list[Change]:
+    """Return *changes* and what follows from them: another session user has no role but its own."""
+    found = list(changes)
+    return found + [Change("role", each.is_local) for each in found if each.name == "session_authorization"]
 
 
 def switch(current: Settings, wanted: Settings) -> str:

@@ -168,6 +168,26 @@ def test_reset_all_keeps_the_roles() -> None:
     assert own.effective == {}
 
 
+@pytest.mark.parametrize(
+    ("text", "is_local"),
+    [
+        (b"set session authorization clerk", False),
+        (b"set local session authorization clerk", True),
+        (b"select set_config('session_authorization', 'clerk', true)", True),
+    ],
+)
+def test_another_session_user_has_another_role(text: bytes, *, is_local: bool) -> None:
+    """What the server does to the role is read back too; RESET forgets both."""
+    (statement,) = sql.parse(text)
+    changes = parameters.changes(statement)
+    assert changes == [Change("session_authorization", is_local), Change("role", is_local)]
+    own = Parameters()
+    for change in changes:
+        own.learn(change, "none")
+    own.forget("session_authorization")
+    assert own.effective == {}
+
+
 def test_values_that_are_not_ascii() -> None:
     """They are written so that every client encoding reads them the same."""
     assert parameters.switch({}, {"app.user": "Zo\u00eb'"}) == (
