@@ -80,6 +80,13 @@ def _prepared_by_sql(ledger: Ledger, client: Client, statement: Statement) -> No
     ledger.statements.prepared(prepared)
 
 
+def note_failed(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> None:
+    """Note what may have come of *statements* though they failed: no rollback undoes PREPARE."""
+    for statement in statements:
+        if statement.kind is Kind.PREPARE and statement.name.encode("latin-1") not in client.statements:
+            _prepared_by_sql(ledger, client, statement)
+
+
 def _deallocated(ledger: Ledger, client: Client, statement: Statement) -> None:
     prepared = client.statements.pop(statement.name.encode("latin-1"), None)
     if prepared is not None:

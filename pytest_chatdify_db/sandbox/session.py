@@ -121,6 +121,7 @@ class SharedSession(Ledger):
         self.must_succeed(controls)
         if _has_failed(reply, exchange.replies[at:]):
             self.history.return_to(guard)
+            effects.note_failed(self, client, statements)
             self.fail_transaction(client)
             return False
         if statements:

@@ -236,6 +236,19 @@ def test_a_warning_comes_before_the_error(
     assert run(table, "A: set constraints c deferred") == [*warning, f"E {sqlstate} wrong", "Z I"]
 
 
+def test_a_failure_does_not_undo_prepare(table: Table, server: ScriptedServer) -> None:
+    """The statement may be there, and is closed with the others; one that was there before is not taken for another."""
+    client = table.core.session.clients[1]
+    for text in ("select 1", "select 2"):
+        server.on("1/0", wire.error("22012", "division by zero"))
+        run(table, f"A: prepare p as {text}; select 1/0")
+    assert client.statements[b"p"].rest.startswith(b" select 1")
+    run(table, "A: deallocate all")
+
+    assert client.statements == {}
+    assert b"chatdify.1.p" in table.core.session.statements.take_closing()
+
+
 def test_a_wait_that_was_ended_is_a_deadlock(table: Table, server: ScriptedServer) -> None:
     """With the explanation of who ended it; a cancel after that is one again."""
     client = table.core.session.clients[1]
