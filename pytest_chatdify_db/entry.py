@@ -42,6 +42,14 @@ def redirect_environment(config: pytest.Config) -> None:
     _forget_settings()
 
 
+def refuse_misspelt(arguments: Iterable[str]) -> None:
+    """Stop a run whose command line names an option that is almost one of this plugin's."""
+    try:
+        options.check_flags(arguments)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def configure(config: pytest.Config) -> None:
     """Read the options and make the plugin's state; companions are registered where their plugin is there."""
     # A plugin that a conftest.py names comes too late for pytest_load_initial_conftests.
@@ -50,6 +58,7 @@ def configure(config: pytest.Config) -> None:
         _read_options(config),
         config.stash[state.REDIRECT],
         root=config.invocation_params.dir,
+        project=config.rootpath,
         worker=xdist.worker_name(config),
         run_directory=xdist.run_directory(config),
     )

@@ -104,7 +104,8 @@ class Lifecycle:
     Args:
         options: What was asked for.
         redirect: The environment that names the sandbox.
-        root: The directory to which the paths of the project's lines are relative.
+        root: The directory to which the paths of the project's lines are relative, and those of the command line.
+        project: The directory to which the paths in the ini file and the environment are relative; default: *root*.
         worker: The name of the process: xdist's worker id, or ``main``.
         run_directory: The directory of the run that another process made; None to make one when it is needed.
 
@@ -118,12 +119,14 @@ class Lifecycle:
         redirect: Redirect,
         *,
         root: Path | None = None,
+        project: Path | None = None,
         worker: str = "main",
         run_directory: str | None = None,
     ) -> None:
         self.options = options
         self.redirect = redirect
         self.root = root or Path.cwd()
+        self.project = project or self.root
         self.worker = worker
         self.transcript: Transcript | None = None
         self.watcher: Watcher | None = None
@@ -151,7 +154,10 @@ class Lifecycle:
     @property
     def migrations(self) -> Path | None:
         """The ``alembic.ini`` that the schema comes from; None if it comes from the metadata."""
-        return None if self.options.migrations is None else self.root / self.options.migrations
+        if self.options.migrations is None:
+            return None
+        is_typed = self.options.source("migrations") == "command line"
+        return (self.root if is_typed else self.project) / self.options.migrations
 
     @property
     def run(self) -> Run:

@@ -172,14 +172,35 @@ class SchemaError(ChatdifyDBError):
         )
 
     @classmethod
-    def no_alembic_ini(cls, path: str) -> Self:
+    def no_alembic_ini(cls, path: str, *, is_directory: bool = False) -> Self:
         """Say that the option ``migrations`` names no file."""
+        what = "missing"
+        cause = (
+            "there is no such file; a relative path starts at pytest's root directory, one of the command line at the "
+            "current one"
+        )
+        if is_directory:
+            what = "a directory"
+            cause = "Alembic's configuration, which says where the migrations are, is a file"
         return cls.compose(
-            f"chatdify-db: the tests' database cannot be built by migrations: {path} is missing.",
-            cause="there is no such file; a relative path starts at pytest's root directory",
+            f"chatdify-db: the tests' database cannot be built by migrations: {path} is {what}.",
+            cause=cause,
             fixes=[
                 "name the file: --chatdify-db-migrations=path/to/alembic.ini",
                 "remove the option, to create the tables from the metadata",
+            ],
+        )
+
+    @classmethod
+    def layer_hidden(cls, file: str) -> Self:
+        """Say that the project's *file* hides the installed ``app.db``."""
+        return cls.compose(
+            "chatdify-db: app.db cannot be imported: the project's own package 'app' hides it.",
+            cause=f"because of {file} Python looks for the modules of 'app' in that directory alone",
+            fixes=[
+                "remove this file: without it the project's modules lie beside the installed app.db",
+                "do without app.db, if 'app' is meant to be another package: "
+                "--chatdify-db-metadata=module:attribute names its tables",
             ],
         )
 
@@ -245,6 +266,22 @@ class EarlyUse(ChatdifyDBError):
             fixes=[
                 "do it in a function that is called while a test runs, in the application's lifespan, or in a fixture",
                 "let every test start with rows: return a function that stores them from the fixture chatdify_db_seed",
+            ],
+        )
+
+    @classmethod
+    def before_start(cls, line: str, cause: str) -> Self:
+        """Say which line of the project connects before the database was started."""
+        return cls.compose(
+            "chatdify-db: the database was used before it was running; it starts in the set-up of the first test that "
+            "needs it.",
+            cause=f"{line} connects before that: {cause}",
+            fixes=[
+                "do it in a fixture, or in a function that is called while a test runs, instead of a hook",
+                "let every test start with rows: return a function that stores them from the fixture "
+                "chatdify_db_seed; it is called later, with a session",
+                "if this is a fixture of the test: import app.db at the top of the test's module, ask for a fixture "
+                "such as sync_session, or mark the test with @pytest.mark.chatdify_db",
             ],
         )
 
@@ -340,6 +377,30 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def of_one_test(cls, fixture: str, scope: str) -> Self:
+        """Say that a fixture of a test's own was asked for by one of a wider *scope*."""
+        opened = "async with get_async_session()" if fixture == "session" else "with get_sync_session()"
+        return cls.compose(
+            f"chatdify-db: the fixture {fixture!r} cannot serve a {scope}-scoped one.",
+            cause="it belongs to one test, at whose end it is closed and what it wrote is undone",
+            fixes=[
+                f"let the wider fixture open a session of its own: {opened} as session, or the project's own factory; "
+                "its rows live as long as the fixture",
+                "give the other fixture the scope 'function'",
+                "for rows that every test starts with, return a function from chatdify_db_seed: it is given a session",
+            ],
+        )
+
+    @classmethod
+    def seam_too_narrow(cls, fixture: str) -> Self:
+        """Say that a fixture that the start asks for was overridden with a narrower scope."""
+        return cls.compose(
+            f"chatdify-db: the project's fixture {fixture!r} cannot be used.",
+            cause="its scope is narrower than the run's, and it is asked for once in a run",
+            fixes=['write it as @pytest.fixture(scope="session")'],
+        )
+
+    @classmethod
     def schema_not_copied(cls, test: str, fixtures: Sequence[str], missing: Sequence[str]) -> Self:
         """Say what wider fixtures have made that a database of the test's own cannot have."""
         shown = [*missing[:5], *([f"and {len(missing) - 5} more"] if len(missing) > 5 else [])]
@@ -415,6 +476,24 @@ class FixtureError(ChatdifyDBError):
                 "wrapped one, is not the same key",
                 "include the router in the application before calling override_dependencies",
             ],
+        )
+
+    @classmethod
+    def no_dependency(cls, key: str) -> Self:
+        """Say that a key of the overrides cannot be a dependency."""
+        return cls.compose(
+            f"chatdify-db: {key} is not overridden.",
+            cause="a dependency is the function or class that the routes name in Depends(...), or its alias",
+            fixes=["write it as override_dependencies(app, {function: value}), the function itself and not its name"],
+        )
+
+    @classmethod
+    def no_celery(cls, value: str, app: str) -> Self:
+        """Say that there is no Celery application to run tasks of; *app* is where one may be."""
+        return cls.compose(
+            "chatdify-db: the fixture 'celery_eager' cannot run tasks.",
+            cause=f"it was given {value}, which is no Celery application",
+            fixes=[f"give it the application: celery_eager({app})"],
         )
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -13,6 +14,8 @@ from pytest_chatdify_db.postgres.address import Address, InvalidAddress
 
 if TYPE_CHECKING:
     import argparse
+
+_FLAGS: Final = "--chatdify-db-"
 
 
 def add(parser: pytest.Parser) -> None:
@@ -65,6 +68,22 @@ def check_names(config: pytest.Config) -> None:
         # An application of this name has variables of its own.
         if settings.is_near(name) and name not in variables and (near := settings.nearest(name)):
             raise OptionError.unknown(name, "environment", near, variables)
+
+
+def check_flags(arguments: Iterable[str]) -> None:
+    """Look for options that are misspelt on the command line: pytest would not say what is meant.
+
+    Raises:
+        OptionError: There is one that is almost an option of this plugin.
+    """
+    spellings = [flag for setting in settings.SETTINGS for flag in setting.flags]
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        # Others may have options that begin so, a conftest.py for instance.
+        if flag.startswith(_FLAGS) and flag not in spellings and (near := settings.nearest(flag.removeprefix(_FLAGS))):
+            meant = [setting.flag for setting in settings.SETTINGS if setting.ini in near]
+            known = [setting.flag for setting in settings.SETTINGS]
+            raise OptionError.unknown(flag, "command line", meant, known)
 
 
 def login_role(config: pytest.Config) -> str:

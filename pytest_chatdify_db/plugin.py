@@ -57,9 +57,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> Generator[None]:
     """Redirect the environment before the first conftest is imported."""
     entry.redirect_environment(early_config)
+    entry.refuse_misspelt(args)
     return (yield from guards.explain_conftest(early_config))
 
 
@@ -68,6 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, read the options, make the state."""
     config.addinivalue_line("markers", markers.LINE)
     entry.configure(config)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> Generator[None]:
+    """Explain a hook that uses the database."""
+    return (yield from guards.explain_hooks(session.config))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -138,6 +145,8 @@ def pytest_runtest_makereport(
         tracebacks.shorten(call.excinfo, item.config)
     report = yield
     report.sections.extend(lifetimes.explanations(item, report))
+    if call.excinfo is not None:
+        report.sections.extend(guards.explain_setup(item, call.excinfo.value))
     return report
 
 

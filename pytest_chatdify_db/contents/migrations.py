@@ -70,7 +70,7 @@ def require(config: Path) -> None:
         SchemaError: There is not.
     """
     if not config.is_file():
-        raise SchemaError.no_alembic_ini(str(config))
+        raise SchemaError.no_alembic_ini(str(config), is_directory=config.is_dir())
     if find_spec("alembic") is None:
         raise SchemaError.no_alembic()
 

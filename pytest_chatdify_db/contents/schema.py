@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -174,9 +174,12 @@ def _import_models(path: str) -> None:
     try:
         import_models()
     except Exception as error:
+        config = sys.modules["app.config"]
+        if isinstance(error, config.ConfigurationError):
+            raise SchemaError(str(error)) from error
         if _line_of_project(error) is not None:
             raise _load_error(path, error) from error
-        modules = sys.modules["app.config"].get_settings().DB_MODELS
+        modules = config.get_settings().DB_MODELS
         raise SchemaError.models_not_importable(path, modules, _words(error)) from error
 
 
@@ -206,11 +209,20 @@ def _create(connection: Connection, metadata: MetaData) -> None:
 def _plant(seed: Seed, session: Session) -> set[str]:
     try:
         with traces.watched() as files, session:
-            seed(session)
+            _refuse_unrun(seed(session))
             session.commit()
     except Exception as error:
         raise SchemaError.seed_failed(_words(error)) from error
     return files
+
+
+def _refuse_unrun(returned: object) -> None:
+    """Refuse a seed of which nothing has run yet: its rows would be missing, and no later run would build again."""
+    if isinstance(returned, Coroutine):
+        returned.close()
+        raise TypeError("the function is 'async def', and is called without an event loop; write it with 'def'")
+    if isinstance(returned, Iterator | AsyncIterator):
+        raise TypeError("the function yields, so that a call runs nothing of it; write it without 'yield'")
 
 
 @contextmanager

@@ -85,14 +85,20 @@ class Callers:
             trace: The traceback.
             function: The name of the function it must be in; None for any.
         """
-        found = None
+        found = [line for line in self._lines_in(trace) if function in {None, line.function}]
+        return found[-1] if found else None
+
+    def first_of(self, trace: TracebackType | None) -> Line | None:
+        """Return the outermost line of the project in a traceback; None if there is none."""
+        return next(self._lines_in(trace), None)
+
+    def _lines_in(self, trace: TracebackType | None) -> Iterator[Line]:
         while trace is not None:
             code = trace.tb_frame.f_code
             path = self._classify(code.co_filename)
-            if path is not None and function in {None, code.co_name}:
-                found = Line(path, trace.tb_lineno, code.co_name)
+            if path is not None:
+                yield Line(path, trace.tb_lineno, code.co_name)
             trace = trace.tb_next
-        return found
 
     def _line(self, path: str, frame: FrameType) -> Line:
         place = frame.f_code, frame.f_lineno

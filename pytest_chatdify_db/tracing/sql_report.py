@@ -41,6 +41,12 @@ OTHER_LOOP_HINT: Final = """\
 hint: a connection of an asyncio driver works in the event loop that opened it, and this engine's pool hands it to any
       loop. Use one loop, or give the engine a poolclass: NullPool, or LoopLocalQueuePool of app.db.pools"""
 
+#: What asyncpg says of a connection that is still at work for another task, or was left so by another event loop.
+_BUSY: Final = "another operation is in progress"
+_BUSY_HINT: Final = """\
+hint: two have used one connection at once: two tasks with the same session, or two event loops with the same pool. Give
+      each task a session of its own, and such an engine a poolclass: NullPool, or LoopLocalQueuePool of app.db.pools"""
+
 
 @dataclass(slots=True)
 class _Told:
@@ -166,6 +172,8 @@ def _hints(told: Iterable[_Told]) -> Iterator[str]:
             found[_NO_TABLE_HINT.format(table=missing[1])] = None
         if any(words in each.statement.error for words in _OTHER_LOOP):
             found[OTHER_LOOP_HINT] = None
+        if _BUSY in each.statement.error:
+            found[_BUSY_HINT] = None
         if each.is_forgotten and each.fate != "not committed":
             what = f"what {each.statement.actor} wrote{_at(each.statement.line)}"
             found[_FORGOTTEN_HINT.format(what=what)] = None

@@ -304,3 +304,240 @@ def test_imported_while_running(project: Project) -> None:
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["The tests' database was not running: this test, *import app.db*, while it ran."])
+
+
+def test_flag(project: Project) -> None:
+    """A misspelt option of the command line names the one that is meant."""
+    project.write("test_it.py", "def test_it(): ...")
+
+    result = project.run("--chatdify-db-isolatoin=database")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: chatdify-db: the option --chatdify-db-isolatoin is not known.",
+            "Cause: *(in the command line)*; did you mean --chatdify-db-isolation?",
+        ]
+    )
+
+
+def test_flag_of_another(project: Project) -> None:
+    """An option of the project's own may begin like this plugin's."""
+    project.write("conftest.py", "def pytest_addoption(parser): parser.addoption('--chatdify-db-tenants')")
+    project.write("test_it.py", "def test_it(): ...")
+
+    project.run("--chatdify-db-tenants=3", "--chatdify-db-dirty_reads=off").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("seed", "cause"),
+    [
+        ("async def seed(session): ...", "the function is 'async def'*"),
+        ("def seed(session): yield session.add", "the function yields*"),
+        ("async def seed(session): yield session.add", "the function yields*"),
+    ],
+)
+def test_seed_of_which_nothing_runs(project: Project, seed: str, cause: str) -> None:
+    """Rows that would be missing, in this run and from the cache in the next, are an error."""
+    project.write_models()
+    project.write(
+        "conftest.py",
+        f"import pytest, models\n{seed}\n@pytest.fixture(scope='session')\ndef chatdify_db_seed(): return seed",
+    )
+    project.write("test_it.py", "def test_it(sync_session): ...")
+
+    result = project.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db: the data of the fixture chatdify_db_seed cannot be stored.",
+            f"Cause: TypeError: {cause}",
+            "  - correct the function that chatdify_db_seed returns: *",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("conftest", "line"),
+    [
+        ("def pytest_sessionstart(session): add('x')", "conftest.py:2 in pytest_sessionstart"),
+        ("def pytest_runtest_setup(item): add('x')", "conftest.py:2 in pytest_runtest_setup"),
+        (
+            "import pytest\n@pytest.fixture(scope='session')\ndef chatdify_db_seed(): add('x')",
+            "conftest.py:4 in chatdify_db_seed",
+        ),
+    ],
+)
+def test_use_before_the_start(project: Project, conftest: str, line: str) -> None:
+    """A hook, or the fixture of the seed, that connects before the database runs is told when it does."""
+    project.write_models()
+    project.write("conftest.py", f"from store import add\n{conftest}")
+    project.write("test_it.py", "def test_it(sync_session): ...")
+
+    output = project.run().stdout
+
+    output.fnmatch_lines(
+        [
+            "*chatdify-db: the database was used before it was running; it starts in the set-up of the first test*",
+            f"*Cause: {line} connects before that: *refused*",
+            "*To fix this, either:",
+            "*  - do it in a fixture, *",
+            "*  - let every test start with rows: *",
+        ]
+    )
+
+
+def test_an_import_in_a_fixture_comes_too_late(project: Project) -> None:
+    """Nobody could know that the test needs the database; the text says how to tell."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def item():
+            from store import add
+            add("x")
+
+        def test_it(item): ...
+        """,
+    )
+
+    project.run().stdout.fnmatch_lines(["*  - if this is a fixture of the test: import app.db at the top*"])
+
+
+@pytest.mark.parametrize("place", ["conftest.py", "test_it.py"])
+def test_the_project_s_own_package_hides_the_layer(project: Project, place: str) -> None:
+    """An ``__init__.py`` too many is named, where the import of ``app.db`` fails."""
+    project.write("app/__init__.py", "")
+    project.write("pytest.ini", "[pytest]\npythonpath = .")
+    project.write("test_it.py", "def test_it(): ...")
+    project.write(place, "from app.db import Base\ndef test_it(): ...")
+
+    result = project.run(from_nothing=True)
+
+    lines = [
+        "*chatdify-db: app.db cannot be imported: the project's own package 'app' hides it.",
+        "*Cause: because of */app/__init__.py Python looks for the modules of 'app' in that directory alone",
+        "*  - remove this file: *",
+    ]
+    (result.stderr if place == "conftest.py" else result.stdout).fnmatch_lines(lines)
+
+
+def test_a_session_in_a_wider_fixture(project: Project) -> None:
+    """pytest says which scopes do not fit; the section says what to do."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        import models, pytest
+
+        @pytest.fixture(scope="module")
+        def item(sync_session): ...
+
+        def test_it(item): ...
+        """,
+    )
+
+    project.run().stdout.fnmatch_lines(
+        [
+            "ScopeMismatch: *",
+            "chatdify-db: the fixture 'sync_session' cannot serve a module-scoped one.",
+            "  - let the wider fixture open a session of its own: with get_sync_session() as session, *",
+        ]
+    )
+
+
+def test_a_seam_of_a_test_s_own(project: Project) -> None:
+    """A seam is asked for once in a run, so it needs the run's scope."""
+    project.write_models()
+    project.write("conftest.py", "import models, pytest\n@pytest.fixture\ndef chatdify_db_seed(): ...")
+    project.write("test_it.py", "def test_it(sync_session): ...")
+
+    project.run().stdout.fnmatch_lines(
+        [
+            "chatdify-db: the project's fixture 'chatdify_db_seed' cannot be used.",
+            '  - write it as @pytest.fixture(scope="session")',
+        ]
+    )
+
+
+def test_settings_that_cannot_be_used(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer's own text is all that is shown."""
+    project.write_models()
+    project.write("test_it.py", "import models\ndef test_it(sync_session): ...")
+    monkeypatch.setenv("DB_POOL_SIZE", "abc")
+
+    output = project.run().stdout
+
+    output.fnmatch_lines(
+        ["*ERROR at setup of test_it*", "The database settings cannot be used.", "Cause: DB_POOL_SIZE: *"]
+    )
+    assert "schema.py" not in output.str()
+
+
+def test_migrations_name_a_directory(project: Project) -> None:
+    """It is there, but it is not the file that Alembic reads."""
+    project.write_models()
+    project.write("migrations/env.py", "")
+    project.write("test_it.py", "import models\ndef test_it(sync_session): ...")
+
+    project.run("--chatdify-db-migrations=migrations").stdout.fnmatch_lines(
+        ["chatdify-db: the tests' database cannot be built by migrations: */migrations is a directory."]
+    )
+
+
+def test_migrations_that_are_not_there(project: Project) -> None:
+    """A path that leads nowhere is not called a directory."""
+    project.write_models()
+    project.write("test_it.py", "import models\ndef test_it(sync_session): ...")
+
+    project.run("--chatdify-db-migrations=alembik.ini").stdout.fnmatch_lines(
+        ["chatdify-db: the tests' database cannot be built by migrations: */alembik.ini is missing."]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [("'app'", "it was given str 'app', which*"), ("ship", "it was given the task test_it.ship, which*")],
+)
+def test_no_celery_application(project: Project, given: str, cause: str) -> None:
+    """What is given instead is named; a task knows its application."""
+    project.write(
+        "test_it.py",
+        f"""
+        from celery import Celery
+
+        app = Celery("shop")
+
+        @app.task
+        def ship(): ...
+
+        def test_it(celery_eager):
+            celery_eager({given})
+        """,
+    )
+
+    output = project.run().stdout
+
+    output.fnmatch_lines(
+        ["E *chatdify-db: the fixture 'celery_eager' cannot run tasks.", f"E *Cause: {cause}", "E *To fix this:"]
+    )
+    assert "fixtures/celery.py" not in output.str()
+
+
+def test_a_key_that_is_no_dependency(project: Project) -> None:
+    """A name in quotation marks is no function."""
+    project.write(
+        "test_it.py",
+        """
+        from fastapi import FastAPI
+
+        def test_it(override_dependencies):
+            override_dependencies(FastAPI(), {"user": "me"})
+        """,
+    )
+
+    project.run().stdout.fnmatch_lines(["E *chatdify-db: 'user' is not overridden.", "E *Cause: a dependency is *"])

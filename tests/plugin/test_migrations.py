@@ -222,6 +222,17 @@ def test_no_such_file(migrated: Project) -> None:
     result.stdout.fnmatch_lines(["*cannot be built by migrations: */db/alembic.ini is missing.", "*root directory*"])
 
 
+def test_the_ini_file_s_path_is_the_project_s(migrated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leads to the same file from a subdirectory; a path on the command line starts where it is typed."""
+    with (migrated.pytester.path / "pytest.ini").open("a") as file:
+        file.write("chatdify_db_migrations = alembic.ini\npythonpath = .\n")
+    migrated.write("deep/test_deep.py", "def test_it(sync_session): ...")
+    monkeypatch.chdir(migrated.pytester.path / "deep")
+
+    migrated.run("test_deep.py").assert_outcomes(passed=1)
+    migrated.run("test_deep.py", "--chatdify-db-migrations=../alembic.ini").assert_outcomes(passed=1)
+
+
 def test_a_seed_after_migrations(migrated: Project) -> None:
     """The rows are stored once the tables are there."""
     migrated.write(

@@ -63,6 +63,49 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         'n_plus_one="off"|"warn"|"error")',
     ),
     (
+        EarlyUse.before_start("tests/conftest.py:5 in pytest_sessionstart", "connection refused"),
+        "chatdify-db: the database was used before it was running; it starts in the set-up of the first test that "
+        "needs it.",
+        "tests/conftest.py:5 in pytest_sessionstart connects before that: connection refused",
+        "instead of a hook",
+    ),
+    (
+        SchemaError.layer_hidden("/shop/app/__init__.py"),
+        "chatdify-db: app.db cannot be imported: the project's own package 'app' hides it.",
+        "because of /shop/app/__init__.py Python looks for the modules of 'app' in that directory alone",
+        "remove this file",
+    ),
+    (
+        SchemaError.no_alembic_ini("migrations", is_directory=True),
+        "chatdify-db: the tests' database cannot be built by migrations: migrations is a directory.",
+        "Alembic's configuration, which says where the migrations are, is a file",
+        "--chatdify-db-migrations=path/to/alembic.ini",
+    ),
+    (
+        FixtureError.of_one_test("session", "class"),
+        "chatdify-db: the fixture 'session' cannot serve a class-scoped one.",
+        "it belongs to one test, at whose end it is closed and what it wrote is undone",
+        "async with get_async_session() as session",
+    ),
+    (
+        FixtureError.seam_too_narrow("chatdify_db_server"),
+        "chatdify-db: the project's fixture 'chatdify_db_server' cannot be used.",
+        "its scope is narrower than the run's, and it is asked for once in a run",
+        '@pytest.fixture(scope="session")',
+    ),
+    (
+        FixtureError.no_dependency("'user'"),
+        "chatdify-db: 'user' is not overridden.",
+        "a dependency is the function or class that the routes name in Depends(...), or its alias",
+        "the function itself and not its name",
+    ),
+    (
+        FixtureError.no_celery("the task ship", "ship.app"),
+        "chatdify-db: the fixture 'celery_eager' cannot run tasks.",
+        "it was given the task ship, which is no Celery application",
+        "celery_eager(ship.app)",
+    ),
+    (
         EarlyUse.at_import("tests/test_shop.py:5", "connection refused"),
         "chatdify-db: the database was used while pytest was importing modules; it runs while tests do.",
         "tests/test_shop.py:5 connects when its module is imported: connection refused",
@@ -226,7 +269,8 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
     (
         SchemaError.no_alembic_ini("alembic.ini"),
         "chatdify-db: the tests' database cannot be built by migrations: alembic.ini is missing.",
-        "there is no such file; a relative path starts at pytest's root directory",
+        "there is no such file; a relative path starts at pytest's root directory, one of the command line at the "
+        "current one",
         "--chatdify-db-migrations=path/to/alembic.ini",
     ),
     (

@@ -75,5 +75,7 @@ def test_traceback() -> None:
 
     assert found is not None
     assert found.function == "test_traceback"
+    assert callers.first_of(trace) == found
+    assert callers.first_of(None) is None
     assert callers.last_of(trace, "<module>") is None
     assert callers.last_of(None) is None

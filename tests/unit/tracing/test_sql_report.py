@@ -141,6 +141,15 @@ def test_another_event_loop(error: str) -> None:
     assert "a poolclass: NullPool, or LoopLocalQueuePool of app.db.pools" in text
 
 
+def test_two_on_one_connection() -> None:
+    """The error of a connection that is still at work has a hint, once."""
+    statement = done("SELECT 1", error="InterfaceError: cannot perform operation: another operation is in progress")
+
+    text = section([statement, statement], ())
+
+    assert text.count("hint: two have used one connection at once: two tasks with the same session, or two event") == 1
+
+
 def test_different_fates() -> None:
     """Writes of different fates are told apart, though they come from one line."""
     text = section([done("INSERT INTO a"), done("COMMIT"), done("INSERT INTO a"), done("ROLLBACK")], ())
