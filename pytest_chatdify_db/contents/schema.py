@@ -162,7 +162,7 @@ def _line_of_project(error: Exception) -> str | None:
 
 def _is_of_project(filename: str) -> bool:
     """Whether a file is the project's; ours may lie beside it, where they are installed to be edited."""
-    ours = Path(__file__).parents[1]
+    ours = Path(__file__).parents[2]
     own = (ours / "pytest_chatdify_db", ours / "app" / "db")
     return traces.is_of_project(filename) and not any(map(Path(filename).is_relative_to, own))
 

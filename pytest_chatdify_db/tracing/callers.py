@@ -17,7 +17,7 @@ from typing import Any, Final
 from pytest_chatdify_db.tracing.statements import Line
 
 _LIBRARIES: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_PLUGIN: Final = str(Path(__file__).parent) + os.sep
+_PLUGIN: Final = str(Path(__file__).parents[1]) + os.sep
 #: Where a request begins: lines further out have called the application, not executed what it executes.
 _BORDER: Final = str(Path(__file__).with_name("asgi.py"))
 #: Modules of the production layer: what they execute is on behalf of whoever called them.
