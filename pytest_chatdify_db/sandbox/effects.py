@@ -36,9 +36,12 @@ def note(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> Non
             ledger.defined_in.add(len(ledger.history.frames))
         if statement.kind in _WRITES:
             _note_temporary(ledger, client, statement)
-        if any("advisory" in name for name in statement.calls):
-            ledger.took_advisory_lock = True
+        ledger.took_advisory_lock |= _may_lock(statement)
         ledger.leftovers.note(client, statement, len(ledger.history.frames))
+
+
+def _may_lock(statement: Statement) -> bool:
+    return any("advisory" in name for name in statement.calls)
 
 
 def _may_write(ledger: Ledger, client: Client, statement: Statement) -> bool:
@@ -81,8 +84,11 @@ def _prepared_by_sql(ledger: Ledger, client: Client, statement: Statement) -> No
 
 
 def note_failed(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> None:
-    """Note what may have come of *statements* though they failed: no rollback undoes PREPARE."""
+    """Note what may have come of *statements* though they failed: no rollback undoes PREPARE, or releases a lock."""
     for statement in statements:
+        if _may_lock(statement):
+            ledger.took_advisory_lock = True
+            ledger.leftovers.note(client, statement, len(ledger.history.frames))
         if statement.kind is Kind.PREPARE and statement.name.encode("latin-1") not in client.statements:
             _prepared_by_sql(ledger, client, statement)
 

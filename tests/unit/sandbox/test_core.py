@@ -227,6 +227,18 @@ def test_tables_and_locks_that_are_left(table: Table, server: ScriptedServer) ->
     assert client.temporary == {}
 
 
+def test_a_lock_that_a_failed_query_has_taken_is_left(table: Table, server: ScriptedServer) -> None:
+    """No rollback releases one that is a session's own."""
+    client = table.join()
+    server.on("1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q select pg_advisory_lock(1); select 1/0")
+    server.on("locktype", wire.message(b"D", b"\0\1\0\0\0\1l"))
+
+    report = table.ask(table.core.pop())
+    assert [each["what"] for each in report["leftovers"]] == ["advisory lock"]
+    assert any("pg_advisory_unlock_all" in text for text in server.heard)
+
+
 def test_definitions_of_a_frame_end_connections_that_may_remember_them(table: Table) -> None:
     """One with statements in store is closed after the rollback of a table."""
     client, other = table.join(), table.join()
