@@ -121,7 +121,7 @@ def test_a_controller_that_is_killed(suite: Project) -> None:
     suite.write(
         "test_killed.py",
         """
-        import os, signal
+        import os, signal, time
         from pathlib import Path
         from store import add
 
@@ -129,18 +129,17 @@ def test_a_controller_that_is_killed(suite: Project) -> None:
             add("x")
             Path("run").write_text(str(Path(chatdify_db.server.address.host).parent))
             os.kill(os.getppid(), signal.SIGKILL)
-            signal.pause()
+            while True:
+                time.sleep(0.1)  # xdist interrupts it after five seconds
         """,
     )
-    killed = subprocess.run(
-        _command("-p", "xdist.plugin", "-n1", "test_killed.py"),
-        cwd=suite.pytester.path,
-        check=False,
-        capture_output=True,
-    )
-    directory = Path((suite.pytester.path / "run").read_text())
-    suite.run("test_one.py").assert_outcomes(passed=14)
-    collect_abandoned()
+    command = _command("-p", "xdist.plugin", "-n1", "test_killed.py")
+    with subprocess.Popen(command, cwd=suite.pytester.path, stdout=subprocess.PIPE) as killed:
+        killed.wait()
+        directory = Path((suite.pytester.path / "run").read_text())
+        suite.run("test_one.py").assert_outcomes(passed=14)
+        collect_abandoned()
+        killed.communicate()  # until the worker has closed it too
 
     assert killed.returncode == -signal.SIGKILL
     assert not directory.exists()

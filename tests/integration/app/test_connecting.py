@@ -99,7 +99,7 @@ def test_no_answer_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://anna:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/db"
 
-        assert attempts(url, DB_CONNECT_TIMEOUT="2") == [failed(retryable=True)]
+        assert attempts(url, DB_CONNECT_TIMEOUT="0.5") == [failed(retryable=True)]
 
 
 @pytest.mark.needs("initdb", "openssl")

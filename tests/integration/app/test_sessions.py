@@ -298,6 +298,7 @@ async def test_a_call_that_fails_after_the_commit(scope: Scope) -> None:
 async def test_a_broker_that_is_down(scope: Scope) -> None:
     """A task that cannot be sent is an error after the commit, and not one to run the transaction again for."""
     celery_app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
+    celery_app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
     @celery_app.task(name="shop.confirm")  # type: ignore[untyped-decorator]  # Celery has no types
     def confirm() -> None: ...
