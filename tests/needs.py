@@ -12,6 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import pytest
 
@@ -25,6 +26,15 @@ _PROGRAMS = ("chromedriver", "chromium", "docker-compose", "initdb", "openssl", 
 
 # Plugins of pytest that this one has to get along with.
 _PLUGINS = ("cov", "randomly", "repeat", "rerunfailures", "timeout")
+
+#: Arguments of pytest against plugins that only these tests need. To load them all takes a second.
+WITHOUT_OURS: Final = [
+    f"-pno:{name}"
+    for name in (
+        *("hypothesispytest", "pytest_cov", "randomly", "repeat", "rerunfailures", "timeout"),
+        *("xdist", "xdist.looponfail"),
+    )
+]
 
 
 def program(name: str) -> str | None:

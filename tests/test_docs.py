@@ -23,7 +23,7 @@ from pytest_chatdify_db.settings import SETTINGS, Options
 from pytest_chatdify_db.tracing.checkouts import Checkout
 from pytest_chatdify_db.tracing.findings import findings, unreturned
 from pytest_chatdify_db.tracing.sql_report import OTHER_LOOP_HINT
-from tests import documents, surface
+from tests import documents, needs, surface
 
 README = documents.ROOT / "README.md"
 FAQ = documents.ROOT / "docs" / "faq.md"
@@ -167,12 +167,12 @@ def test_the_quoted_header_is_the_real_one() -> None:
 
 
 def _run_pytest(directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run pytest in *directory* as its reader would; options of the surrounding run do not reach it."""
+    """Run pytest in *directory* as its reader would; options and plugins of the surrounding run do not reach it."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("CHATDIFY_DB_", "PYTEST_", "COV_CORE_"))
     }
     command = [sys.executable, "-m", "pytest", "-rA", "-W", "error", "-p", "chatdify_db"]
-    command.append("--chatdify-db-server=embedded")
+    command += ["--chatdify-db-server=embedded", *needs.WITHOUT_OURS]
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)

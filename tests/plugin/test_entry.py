@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.needs import WITHOUT_OURS
+
 if TYPE_CHECKING:
     from tests.conftest import Project
 
@@ -18,6 +20,7 @@ _BLOCKED = "def test_blocked(request): assert not request.config.pluginmanager.h
 def autoload(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Load plugins by their entry points, as pytest does unless it is told otherwise."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(WITHOUT_OURS))
 
 
 @pytest.mark.parametrize("name", ["chatdify_db", "pytest_chatdify_db"])
@@ -74,10 +77,10 @@ def test_blocked_beats_package_name(project: Project) -> None:
 
 
 @pytest.mark.parametrize("is_autoloaded", [True, False])
-def test_named_in_conftest(project: Project, monkeypatch: pytest.MonkeyPatch, *, is_autoloaded: bool) -> None:
+def test_named_in_conftest(project: Project, request: pytest.FixtureRequest, *, is_autoloaded: bool) -> None:
     """``pytest_plugins = ["pytest_chatdify_db"]`` in a conftest loads the plugin, with autoload on and off."""
     if is_autoloaded:
-        monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+        request.getfixturevalue("autoload")
     project.write("conftest.py", "pytest_plugins = ['pytest_chatdify_db']")
     project.write(
         "test_it.py", _LOADED + "\nimport os\ndef test_url(): assert '127.0.0.1' in os.environ['DATABASE_URL']"

@@ -121,8 +121,8 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 
-@pytest.fixture
-def browser(tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
     options = ChromeOptions()
     options.binary_location = {chromium!r}
     for name in (
@@ -130,7 +130,7 @@ def browser(tmp_path):
         "disable-component-update disable-sync"
     ).split():
         options.add_argument(f"--{{name}}")
-    options.add_argument(f"--user-data-dir={{tmp_path / 'profile'}}")
+    options.add_argument(f"--user-data-dir={{tmp_path_factory.mktemp('profile')}}")
     with Chrome(options, ChromeService({chromedriver!r})) as browser:
         yield browser
 """
