@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -221,7 +221,7 @@ def _refuse_unrun(returned: object) -> None:
     if isinstance(returned, Coroutine):
         returned.close()
         raise TypeError("the function is 'async def', and is called without an event loop; write it with 'def'")
-    if isinstance(returned, Iterator | AsyncIterator):
+    if isinstance(returned, Generator | AsyncGenerator):
         raise TypeError("the function yields, so that a call runs nothing of it; write it without 'yield'")
 
 
