@@ -58,7 +58,7 @@ PURE: Final = (
     f"{_P}.sandbox.*",
     *_LAYER["words of the layer"],
 )
-SHELL: Final = tuple(f"{_P}.sandbox.{name}" for name in ("flag", "host", "handle", "spool", "__main__"))
+SHELL: Final = tuple(f"{_P}.sandbox.{name}" for name in ("flag", "handle", "host", "sockets", "spool", "__main__"))
 IO: Final = frozenset(
     "asyncio fcntl http io multiprocessing os pathlib select selectors signal socket ssl subprocess tempfile threading "
     "time".split()

@@ -1,4 +1,4 @@
-"""The sockets of the sandbox: one thread, one selector, no decision that is not about bytes.
+"""The sandbox with its sockets, in one thread: who is at which, and what the test run has ordered.
 
 The rule: the host reads what has come, tells the core, lets it run, and writes what it left. It ends when the test run
 closes the control connection, or dies.
@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
@@ -27,11 +26,9 @@ from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.orders import Orders
 from pytest_chatdify_db.sandbox.session import Broken
+from pytest_chatdify_db.sandbox.sockets import Peer, Sockets, wants_more
 from pytest_chatdify_db.sandbox.spool import Spool
 
-_CHUNK: Final = 1 << 18
-#: How often a socket is read before the end of a test: more than the buffers of the system hold.
-_MOST_READS: Final = 100
 #: Seconds between two looks whether the test run is still alive; its end normally shows on the control connection.
 _HEARTBEAT: Final = 1.0
 #: Seconds that the end of a test waits for a statement that still runs, before it has the server cancel it.
@@ -45,27 +42,6 @@ _MOMENT: Final = 0.5
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
 #: SQLSTATE of a server that starts, recovers or stops.
 _CANNOT_CONNECT_NOW: Final = "57P03"
-#: Bytes for one socket that are held in memory; what is more goes to a file.
-_MOST_IN_MEMORY: Final = 8 << 20
-
-
-@dataclass(eq=False, slots=True)
-class Peer:
-    """A socket, what is to be written to it, and who takes what is read from it."""
-
-    sock: socket.socket
-    out: bytearray
-    received: Callable[[bytes], None]
-    ended: Callable[[], None]
-    spool: Spool = field(default_factory=Spool)
-    is_encrypted: bool = False
-    has_hung_up: bool = False  # it sends no more, and may still read
-    events: int = 0  # what the selector looks for
-
-    @property
-    def has_output(self) -> bool:
-        """Whether something is still to be written."""
-        return bool(self.out) or len(self.spool) > 0
 
 
 @dataclass(slots=True)
@@ -101,8 +77,7 @@ class Host:
     ) -> None:
         self._server = server
         self._own_database: Address | None = None
-        self._selector = selectors.DefaultSelector()
-        self._chunk = memoryview(bytearray(_CHUNK))  # a new one for each recv would cost more than the call itself
+        self._sockets = Sockets()
         self._clients: dict[int, tuple[Client, Peer]] = {}
         self._own: dict[int, Own] = {}
         self._monitor: Connection | None = None
@@ -121,13 +96,11 @@ class Host:
         self._backend, reported = self._connect()
         self._core = Core(identity, self, reported)
         self._shared = self._watch_backend()
-        self._watch(self._control)
+        self._sockets.watch(self._control)
         for listener in listeners:
-            listener.listen(512)
-            listener.setblocking(False)
-            self._selector.register(listener, selectors.EVENT_READ, None)
+            self._sockets.listen(listener, self._connected)
         self._control.out += packed({})  # it may begin
-        self._write(self._control)
+        self._sockets.write(self._control)
 
     def refuse_dirty_reads(self, refuse: bool) -> None:
         """Say whether a dirty read is an error for who reads."""
@@ -138,148 +111,45 @@ class Host:
     def run(self) -> None:
         """Serve until the test run ends."""
         while self._is_running:
-            events = self._selector.select(_HEARTBEAT)
-            if not events and os.getppid() != self._parent:
+            if not self._sockets.turn(_HEARTBEAT) and os.getppid() != self._parent:
                 return
-            for key, mask in events:
-                peer: Peer | None = key.data
-                if peer is None:
-                    self._accept(cast("socket.socket", key.fileobj))
-                    continue
-                if mask & selectors.EVENT_READ:
-                    self._read(peer)
-                if mask & selectors.EVENT_WRITE:
-                    self._write(peer)
             if self._orders:
-                self._read_on()
+                self._sockets.read_on(but=self._control)
                 self._obey_orders(all_clients_are_read=True)
             self._core.run()
             self._is_clean.set(self._core.is_clean)
             self._cancel_overdue()
             self._write_all()
 
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            sock, _ = listener.accept()
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = self._core.connected()
-            peer = Peer(
-                sock,
-                client.out,
-                lambda data: self._client_said(client, data),
-                lambda: self._client_hung_up(client),
-            )
-            self._clients[client.number] = client, peer
-            self._watch(peer)
+    def _connected(self, sock: socket.socket) -> None:
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = self._core.connected()
+        peer = Peer(
+            sock,
+            client.out,
+            lambda data: self._client_said(client, data),
+            lambda: self._client_hung_up(client),
+        )
+        self._clients[client.number] = client, peer
+        self._sockets.watch(peer)
 
     def _client_said(self, client: Client, data: bytes) -> None:
         if self._read_notes():  # a ``push`` that was said before this
-            self._read(self._control)  # and the ``pop`` before that
+            self._sockets.read(self._control)  # and the ``pop`` before that
             self._obey_orders()
         self._core.received(client, data)
 
-    def _watch(self, peer: Peer) -> None:
-        peer.is_encrypted = hasattr(peer.sock, "pending")
-        peer.sock.setblocking(False)
-        self._look_for(peer)
-
-    def _look_for(self, peer: Peer) -> None:
-        """Have the selector look for what can be done with the socket."""
-        reads = 0 if peer.has_hung_up else selectors.EVENT_READ
-        events = reads | (selectors.EVENT_WRITE if peer.has_output else 0)
-        if events == peer.events:
-            return
-        if not peer.events:
-            self._selector.register(peer.sock, events, peer)
-        elif events:
-            self._selector.modify(peer.sock, events, peer)
-        else:
-            self._selector.unregister(peer.sock)
-        peer.events = events
-
-    def _unwatch(self, peer: Peer) -> None:
-        if peer.events:
-            self._selector.unregister(peer.sock)
-            peer.events = 0
-        peer.has_hung_up = True
-        peer.out.clear()
-        peer.spool.clear()
-        peer.sock.close()
-
-    def _read(self, peer: Peer) -> None:
-        while not peer.has_hung_up:
-            try:
-                data = bytes(self._chunk[: peer.sock.recv_into(self._chunk)])
-            except OSError as error:
-                if _wants_more(error):
-                    return
-                data = b""
-            if not data:
-                peer.ended()
-                return
-            peer.received(data)
-            if not peer.is_encrypted:  # TLS may hold more than the selector knows of
-                return
-
-    def _read_on(self) -> None:
-        """Read what clients had sent before an order came, and was more than is read at once."""
-        for _ in range(_MOST_READS):
-            events = self._selector.select(0)
-            peers = [key.data for key, mask in events if mask & selectors.EVENT_READ and key.data is not self._control]
-            for peer in filter(None, peers):
-                self._read(peer)
-            if not any(peers):
-                return
-
-    def _write(self, peer: Peer) -> None:
-        out, spool = peer.out, peer.spool
-        try:
-            if out and not spool:
-                del out[: peer.sock.send(out)]
-                if not out and peer.events == selectors.EVENT_READ:
-                    return  # nearly always: all of it at once
-            while peer.has_output:
-                if spool:
-                    spool.drop(peer.sock.send(spool.head(_CHUNK)))
-                else:
-                    del out[: peer.sock.send(out)]
-        except OSError as error:
-            if not _wants_more(error):
-                self._give_up(peer)
-        if len(out) > _MOST_IN_MEMORY:
-            self._put_aside(peer)
-        self._look_for(peer)
-
-    def _make_room(self, peer: Peer) -> None:
-        if len(peer.out) > _MOST_IN_MEMORY:
-            self._put_aside(peer)
-
-    def _put_aside(self, peer: Peer) -> None:
-        try:
-            peer.spool.put(peer.out)
-            peer.out.clear()
-        except OSError:  # the disk is full: the connection breaks in the middle of its result
-            self._give_up(peer)
-            with contextlib.suppress(OSError):
-                peer.sock.shutdown(socket.SHUT_RDWR)
-
-    @staticmethod
-    def _give_up(peer: Peer) -> None:
-        """Write nothing more: it is gone, and its end will be read."""
-        peer.out.clear()
-        peer.spool.clear()
-
     def _write_all(self) -> None:
         if self._shared.out:
-            self._write(self._shared)
+            self._sockets.write(self._shared)
         for own in self._own.values():
             if own.peer.out:
-                self._write(own.peer)
+                self._sockets.write(own.peer)
         ended = []
         for client, peer in self._clients.values():
             if peer.out:
-                self._write(peer)
+                self._sockets.write(peer)
             if client.stage is Stage.ENDED and not peer.has_output and not self._core.owes(client):
                 ended.append(client)
         for client in ended:
@@ -289,29 +159,15 @@ class Host:
         """Serve what the client has sent before it closed its side, as the server does; it may still read."""
         _, peer = self._clients[client.number]
         peer.has_hung_up = True
-        self._look_for(peer)
+        self._sockets.look_for(peer)
         self._core.hung_up(client)
 
     def _client_ended(self, client: Client) -> None:
         _, peer = self._clients.pop(client.number, (client, None))
         if peer is not None:
-            self._dismiss(peer)
+            self._sockets.dismiss(peer)
             self._core.closed(client)
             self._core.run()
-
-    def _dismiss(self, peer: Peer) -> None:
-        """Close our side, and the socket when the client closes its own.
-
-        Were it closed at once, what the client sends meanwhile would be answered with a reset, and its driver would not
-        get to read why the connection has ended.
-        """
-        peer.received, peer.ended = lambda _: None, lambda: self._unwatch(peer)
-        try:
-            peer.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            peer.has_hung_up = True
-        if peer.has_hung_up:
-            self._unwatch(peer)
 
     # -- The server
 
@@ -324,8 +180,8 @@ class Host:
     def _watch_backend(self) -> Peer:
         sock, unread, _, _ = self._backend
         peer = Peer(sock, self._core.backend.out, self._heard, self._server_ended)
-        self._watch(peer)
-        self._core.backend.make_room = lambda: self._make_room(peer)
+        self._sockets.watch(peer)
+        self._core.backend.make_room = lambda: self._sockets.make_room(peer)
         if unread:
             self._core.heard(unread)
         return peer
@@ -335,7 +191,7 @@ class Host:
         self._core.run()
 
     def _server_ended(self) -> None:
-        self._unwatch(self._shared)
+        self._sockets.close(self._shared)
         self._shared.out.clear()
         fatal = self._core.backend.fatal_text
         self._core.break_down(fatal or _WITHOUT_A_WORD)
@@ -345,7 +201,7 @@ class Host:
 
         A server that lost a process ends all sessions and recovers; that it does so is worth waiting for.
         """
-        self._unwatch(self._shared)
+        self._sockets.close(self._shared)
         began = time.monotonic()
         while True:
             try:
@@ -400,9 +256,9 @@ class Host:
             direct.receive,
             lambda: self._core.direct_ended(client),
         )
-        direct.make_room = lambda: self._make_room(peer)
+        direct.make_room = lambda: self._sockets.make_room(peer)
         self._own[client.number] = Own(peer, address, connection.pid, connection.key)
-        self._watch(peer)
+        self._sockets.watch(peer)
         return direct
 
     def _number_of(self, pid: int) -> int:
@@ -429,15 +285,15 @@ class Host:
         try:
             peer.sock.recv(1, socket.MSG_PEEK)
         except OSError as error:
-            return not _wants_more(error)
+            return not wants_more(error)
         return True
 
     def close_direct(self, client: Client) -> None:
         """Close it."""
         own = self._own.pop(client.number, None)
         if own is not None:
-            self._write(own.peer)
-            self._unwatch(own.peer)
+            self._sockets.write(own.peer)
+            self._sockets.close(own.peer)
 
     def _cancel_overdue(self) -> None:
         task = self._core.delays_the_test_run
@@ -471,7 +327,7 @@ class Host:
         """Read what the test run has said without waking anybody; return whether there was something."""
         if not self._notes_wait.poll(0):  # cheaper than a read that finds nothing, as nearly always
             return False
-        self._read(self._notes)
+        self._sockets.read(self._notes)
         return True
 
     def _obey_orders(self, *, all_clients_are_read: bool = False) -> None:
@@ -552,11 +408,4 @@ class Host:
         if is_quiet and "error" not in result:
             return
         self._control.out += packed({**result, "number": number})
-        self._write(self._control)  # the test goes on while its frame is rolled back
-
-
-def _wants_more(error: OSError) -> bool:
-    """Return whether the socket, or TLS on it, only has to be waited for."""
-    if isinstance(error, BlockingIOError | InterruptedError):
-        return True
-    return type(error).__name__ in {"SSLWantReadError", "SSLWantWriteError"}
+        self._sockets.write(self._control)  # the test goes on while its frame is rolled back
