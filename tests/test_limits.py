@@ -89,6 +89,7 @@ SHOWN_BY: Final = {
     "With a database of its own": (
         "docs/limits.md::tests/test_wider_fixtures.py",
         "tests/plugin/test_own_databases.py::test_what_a_fixture_changed_is_told",
+        "tests/plugin/test_own_databases.py::test_what_belongs_to_the_server_stays",
     ),
     "The first five tests that fail": ("tests/plugin/test_keeping.py::test_bound",),
     "Of the sandbox rows and sequences": ("tests/plugin/test_keeping.py::test_bound",),

@@ -53,9 +53,13 @@ _IS_CHANGED: Final = """
        AND (datacl IS NOT NULL OR datconnlimit <> -1 OR pg_get_userbyid(datdba) <> current_user
             OR EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = d.oid)
             OR EXISTS (SELECT FROM pg_prepared_xact() WHERE dbid = d.oid)
+            OR EXISTS (SELECT FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass AND objoid = d.oid)
             OR pg_stat_get_db_stat_reset_time(d.oid) IS NOT NULL
             OR current_setting('track_counts') <> 'on')
 """
+
+#: The comment of the database, which on a server that outlives the run is the plugin's own, and the same for each copy.
+_COMMENT: Final = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,12 @@ class Baseline:
     Args:
         empty: The quoted names of the tables without rows, by their ids.
         sequences: The last value of each sequence, and whether it was taken, by its id.
+        comment: The comment of the database.
     """
 
     empty: Mapping[str, str]
     sequences: Mapping[str, str]
+    comment: str | None = None
 
     @classmethod
     def read(cls, address: Address) -> Baseline | None:
@@ -84,13 +90,16 @@ class Baseline:
                 return None
             relations = [(oid or "", name or "", kind) for oid, name, kind in connection.query(_RELATIONS)]
             empty = _without_rows(connection, {oid: name for oid, name, kind in relations if kind == "r"})
-            return cls(empty, _states(connection, {oid: name for oid, name, kind in relations if kind == "S"}))
+            sequences = _states(connection, {oid: name for oid, name, kind in relations if kind == "S"})
+            return cls(empty, sequences, _comment(connection))
 
     def restore(self, address: Address) -> bool:
         """Make the copy at *address* like the template, end the sessions on it; return whether that was possible."""
         try:
             with connect(address) as connection:
                 if not admin.becomes_empty(connection, _END_OTHERS, _PATIENCE) or connection.query(_IS_CHANGED):
+                    return False
+                if _comment(connection) != self.comment:
                     return False
                 touched = {oid or "" for (oid,) in connection.query(_TOUCHED)}
                 if not touched <= self.empty.keys() | self.sequences.keys():
@@ -106,6 +115,11 @@ class Baseline:
         except (ConnectError, ServerError):
             return False
         return True
+
+
+def _comment(connection: Connection) -> str | None:
+    ((comment,),) = connection.query(_COMMENT)
+    return comment
 
 
 def _without_rows(connection: Connection, tables: Mapping[str, str]) -> dict[str, str]:

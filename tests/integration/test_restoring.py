@@ -136,6 +136,7 @@ def test_what_was_only_read_stays(baseline: Baseline, copy: Address) -> None:
         "SELECT pg_stat_reset()",
         "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''1MB''', current_database()); END$$",
         "DO $$BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END$$",
+        "DO $$BEGIN EXECUTE format('COMMENT ON DATABASE %I IS ''mine''', current_database()); END$$",
         "DO $$BEGIN EXECUTE 'CREATE INDEX ON shops (name)'; END$$",
     ],
 )

@@ -148,3 +148,30 @@ def test_what_a_fixture_changed_is_told(project: Project) -> None:
             "To fix this, either:",
         ]
     )
+
+
+def test_what_belongs_to_the_server_stays(project: Project) -> None:
+    """A role that a test with a database of its own has made is there in later ones; one of the transaction is not."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        import models
+        import pytest
+        from sqlalchemy import text
+
+        @pytest.mark.parametrize("isolation", [
+            pytest.param(each, marks=pytest.mark.chatdify_db(isolation=each)) for each in ("transaction", "database")
+        ])
+        def test_one(sync_session, isolation):
+            sync_session.execute(text(f"CREATE ROLE of_a_{isolation}"))
+            sync_session.commit()
+
+        @pytest.mark.chatdify_db(isolation="database")
+        def test_two(sync_session):
+            roles = sync_session.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'of_a_%'"))
+            assert roles.all() == ["of_a_database"]
+        """,
+    )
+
+    project.run().assert_outcomes(passed=3)
