@@ -300,10 +300,14 @@ def _deallocate_all(session: SharedSession, client: Client, statement: Statement
 
 
 def _discard_temporary(session: SharedSession, client: Client, statement: Statement) -> Work:
-    yield from ()
     if client.temporary:
+        before = client.temporary
         session.protect(client)
         session.drop_temporary(client)
+        if statement.kind is Kind.DISCARD_TEMP and (error := (yield from session.tidy())) is not None:
+            session.history.acts.clear()
+            client.temporary = before
+            return session.fail(client, error)
     return statement.kind is Kind.DISCARD_ALL or _done(client, "DISCARD TEMP")
 
 

@@ -405,7 +405,7 @@ class Core:
 
     def push(self, name: str) -> Job:
         """Open a frame."""
-        yield from ()
+        yield from self.session.tidy()
         self.session.push(name)
         self.journal.clear()
         self._listening.append(leftovers.listening(self.session.clients.values()))

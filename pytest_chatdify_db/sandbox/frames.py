@@ -34,6 +34,7 @@ class Undone(NamedTuple):
 def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     """Pop a frame of *session* and take stock; what was written in it is undone by `roll_back_frame`."""
     depth = len(session.history.frames) - 1
+    yield from session.tidy()
     tables = (yield from _temporary_tables(session)) if session.leftovers.has_tables(depth) else []
     frame = session.history.pop()
     left = []

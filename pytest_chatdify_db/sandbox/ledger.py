@@ -15,7 +15,7 @@ from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.prepared import PreparedStatements
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit, Tables
-from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, History, Level, Savepoint, Settings, Transaction
+from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Transaction
 
 
 class Ledger:
@@ -189,9 +189,7 @@ class Ledger:
     def _commit_temporary(self, client: Client) -> None:
         """Drop and empty the client's temporary tables that were made to be so at COMMIT."""
         if client.temporary and (acts := temporary.at_commit(client.temporary.values())):
-            self.switch(NO_SETTINGS)  # another role may not be allowed to
-            self.history.sql += acts
-            self.history.wrote(client.number)
+            self.history.acts |= dict.fromkeys(acts, client.number)
             dropped = [name for name, table in client.temporary.items() if table.at_commit is AtCommit.DROP]
             client.temporary = temporary.without(client.temporary, dropped)
 
@@ -203,9 +201,7 @@ class Ledger:
 
     def drop_tables(self, owner: int, tables: Tables) -> None:
         """Drop temporary *tables* of a client, which may be gone."""
-        self.switch(NO_SETTINGS)  # likewise
-        self.history.sql += [table.drop for table in tables.values()]
-        self.history.wrote(owner)
+        self.history.acts |= {table.drop: owner for table in tables.values()}
 
     # -- Cursors
 

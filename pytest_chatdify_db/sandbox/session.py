@@ -91,7 +91,7 @@ class SharedSession(Ledger):
             changes: The run-time parameters that those set.
             told: What they say about channels.
         """
-        if self.history.is_redefined or self.history.has_unchecked:
+        if self.history.is_redefined or self.history.has_unchecked or self.history.acts:
             yield from self._catch_up()
         if (refusal := self._refusal(client, statements, changes)) is not None:
             return self.fail(client, refusal)
@@ -273,6 +273,8 @@ class SharedSession(Ledger):
         controls = []
         if before := self.history.take_sql():
             controls.append(exchange.ask(wire.query(before), Reply()))
+        if closing := self.statements.take_closing() + self.cursors.take_closing():
+            controls.append(exchange.ask(closing + wire.SYNC, Reply()))
         reply = exchange.ask(wire.query(sql), Reply())
         reply.is_statement = is_statement
         yield exchange
@@ -286,6 +288,18 @@ class SharedSession(Ledger):
             yield from self._read_catalog()
         if self.history.has_unchecked:
             yield from constraints.check_again(self)
+        yield from self.tidy()
+
+    def tidy(self) -> Generator[Exchange, None, bytes | None]:
+        """Drop and empty temporary tables whose time has come; return the error if one is in use, which waits on."""
+        error = None
+        for act, owner in list(self.history.acts.items()):
+            reply = yield from self.attempt(act, settings=NO_SETTINGS)  # another role may not be allowed to
+            if reply.error is None:
+                self.history.wrote(owner)
+                del self.history.acts[act]
+            error = error or reply.error
+        return error
 
     def _read_catalog(self) -> Generator[Exchange, None, None]:
         # Names are read as UTF-8.

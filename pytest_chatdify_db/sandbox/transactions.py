@@ -174,12 +174,13 @@ class History:
         self._tick = 0
         self._serial = 0
         self._checked = 0  # the tick of the last check
+        self.acts: dict[str, int] = {}  # SQL that waits until cursors that read its tables are closed, and for whom
         self._runs: list[tuple[int, int]] = []  # (position of its first write, owner); neighbours differ in owner
 
     @property
     def has_something_to_say(self) -> bool:
         """Whether SQL is to be sent before anything else, or a conflict to be told of."""
-        return bool(self.sql) or not self._is_open or self.conflict is not None
+        return bool(self.sql or self.acts) or not self._is_open or self.conflict is not None
 
     def take_sql(self) -> str:
         """Return the SQL noted since the last call, to be sent before anything else."""
@@ -374,6 +375,7 @@ class History:
     def pop(self) -> Frame:
         """Undo all that happened since the matching push."""
         frame = self.frames.pop()
+        self.acts.clear()
         if frame.mark is None:
             self._restart()
         else:

@@ -182,8 +182,41 @@ def test_tables_are_dropped_by_who_could_make_them(table: Table, server: Scripte
     table.settle()
     run(table, "B: select 1")
 
-    (told,) = [text for text in server.heard if "DROP TABLE" in text]
+    told = ";".join(server.heard)
     assert told.index('RESET "role"') < told.index("DROP TABLE")
+
+
+def test_tables_are_dropped_when_no_cursor_reads_them(table: Table, server: ScriptedServer) -> None:
+    """Where one is still read, by a cursor WITH HOLD, the server is told again with each request."""
+    run(table, "A: begin; create temp table a (id int) on commit drop")
+    run(table, "A: declare c cursor with hold for select * from a", "A: commit")
+    server.on("DROP TABLE", wire.error("55006", "in use"))
+    assert run(table, "A: select 1") == ["C SELECT", "Z I"]
+    assert run(table, "A: select 1") == ["C SELECT", "Z I"]
+    server.heard.clear()
+    run(table, "A: select 1")
+
+    assert not any("DROP TABLE" in text for text in server.heard)
+
+
+def test_tables_are_dropped_before_the_next_test(table: Table, server: ScriptedServer) -> None:
+    """The end of that one must not bring them back."""
+    run(table, "A: create temp table a (id int) on commit drop", "A: insert into b values (1)")
+    run(table, "A: begin", "A: create temp table c (id int) on commit drop", "A: commit")
+    server.heard.clear()
+    table.ask(table.core.push("the next test"))
+
+    assert [text for text in server.heard if "DROP" in text] == ['DROP TABLE IF EXISTS pg_temp."c" CASCADE']
+
+
+def test_discard_of_a_table_that_is_read(table: Table, server: ScriptedServer) -> None:
+    """It fails, as in the server, and the table is still its client's."""
+    run(table, "A: create temp table a (id int)", "A: begin", "A: declare c cursor for select * from a")
+    server.on("DROP TABLE", wire.error("55006", "in use"))
+
+    assert run(table, "A: discard temp") == ["E 55006 in use", "Z E"]
+    assert set(table.core.session.clients[1].temporary) == {"a"}
+    assert run(table, "A: rollback", "A: discard temp") == ["C DISCARD TEMP", "Z I"]
 
 
 # Errors --------------------------------------------------------------------------------------------------------------
