@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from inspect import getclosurevars, isfunction
 from itertools import groupby
 from typing import Any, Final, NoReturn
 
@@ -33,13 +34,28 @@ def texts(metadatas: Iterable[MetaData], unknown: str) -> list[str]:
     """
     paper = _Paper(unknown)
     for metadata in metadatas:
+        spent = [(pending, list(pending)) for pending in _pending(metadata)]
         try:
             metadata.create_all(paper, checkfirst=False)
         except SQLAlchemyError:
             raise
         except Exception:  # noqa: BLE001 - a listener of the project's asks the server something, and here is none
             return [unknown]
+        finally:
+            # What is to happen once has to happen when the tables are created.
+            for pending, listeners in spent:
+                pending[:] = listeners
     return [unknown] if paper.is_asked else list(_in_order(paper.sent))
+
+
+def _pending(metadata: MetaData) -> Iterator[list[Any]]:
+    """Yield the list of each listener that was registered with ``once=True``, from which a call takes it."""
+    for target in (metadata, *metadata.tables.values()):
+        for event in ("before_create", "after_create"):
+            for listener in getattr(target.dispatch, event):
+                pending = getclosurevars(listener).nonlocals.get("once") if isfunction(listener) else None
+                if isinstance(pending, list):
+                    yield pending
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,3 +138,17 @@ def test_a_column_that_refers_to_another_table_is_declared() -> None:
     Table("items", metadata, Column("owner", ForeignKey("owners.id"), default=lambda: 1))
 
     assert not schema.recipe([metadata], None, unknown="unknown").fits_once
+
+
+def test_a_listener_for_once_is_not_spent() -> None:
+    """It is called again when the tables are really created, and only then for the last time."""
+    metadata = MetaData()
+    table = Table("items", metadata, Column("id", Integer, primary_key=True))
+    called = []
+    for target in (metadata, table):
+        event.listen(target, "after_create", lambda *_, **__: called.append(1), once=True)
+
+    fingerprints = {schema.recipe([metadata], None, unknown="unknown").fingerprint for _ in range(2)}
+
+    assert len(fingerprints) == 1
+    assert len(called) == 4
