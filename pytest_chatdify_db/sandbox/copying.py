@@ -27,6 +27,7 @@ def begin(session: SharedSession, client: Client, copying: Copying) -> Work:
         return session.fail(client, objection)
     probe = Probe(client, copying.text)
     end = wire.SYNC if copying.is_extended else b""
+    yield from session.catch_up()  # it would write after the guard
     session.protect(client)
     guard = session.history.guard()  # one of its own: what the client wrote before must outlive the taking back
     if (yield from session.ask(client, copying.request + _TAKE_BACK + end, probe)):

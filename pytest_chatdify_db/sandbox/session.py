@@ -92,7 +92,7 @@ class SharedSession(Ledger):
             told: What they say about channels.
         """
         if self.history.is_redefined or self.history.has_unchecked or self.history.acts:
-            yield from self._catch_up()
+            yield from self.catch_up()
         if (refusal := self._refusal(client, statements, changes)) is not None:
             return self.fail(client, refusal)
         transaction = self.begin(client)
@@ -283,7 +283,8 @@ class SharedSession(Ledger):
             self.history.return_to(guard)
         return reply
 
-    def _catch_up(self) -> Generator[Exchange, None, None]:
+    def catch_up(self) -> Generator[Exchange, None, None]:
+        """Do what waits for the next request, whoever makes it."""
         if self.history.is_redefined:
             yield from self._read_catalog()
         if self.history.has_unchecked:

@@ -7,7 +7,7 @@ import pytest
 from pytest_chatdify_db.postgres import wire
 from tests.integration.sandbox.scripts import show
 
-from .table import ScriptedServer, Table, row
+from .table import COPY_IN, ScriptedServer, Table, row
 
 
 def run(table: Table, *said: str) -> list[str]:
@@ -197,6 +197,18 @@ def test_tables_are_dropped_when_no_cursor_reads_them(table: Table, server: Scri
     run(table, "A: select 1")
 
     assert not any("DROP TABLE" in text for text in server.heard)
+
+
+def test_tables_are_dropped_before_a_copy_begins(table: Table, server: ScriptedServer) -> None:
+    """What is taken back of the COPY to learn how it begins is the COPY alone."""
+    run(table, "A: insert into b values (1)", "B: begin; create temp table a (id int) on commit drop", "B: commit")
+    server.heard.clear()
+    server.on("copy b", COPY_IN)
+
+    assert run(table, "A: copy b from stdin")[0].startswith("G")
+    server.on("copy b", COPY_IN)
+    assert table.talk(table.core.session.clients[1], "c") == ["C COPY 1", "Z I"]
+    assert ["DROP" in text for text in server.heard if "DROP" in text or "copy" in text] == [True, False, False]
 
 
 def test_tables_are_dropped_before_the_next_test(table: Table, server: ScriptedServer) -> None:
