@@ -86,8 +86,16 @@ def _close_turn(now: state.State, item: pytest.Item) -> None:
         guards.tell(item, finding)
 
 
-def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str, str]]:
-    """Return sections for a test's report: the SQL it ran, what it waited for, or why it had no database."""
+def explanations(
+    item: pytest.Item, report: pytest.TestReport, error: BaseException | None = None
+) -> list[tuple[str, str]]:
+    """Return sections for a test's report: the SQL it ran, what it waited for, or why it had no database.
+
+    Args:
+        item: The test.
+        report: The report of one of its phases.
+        error: What it has raised in it.
+    """
     lifecycle = state.of(item.config).lifecycle
     sections = []
     if report.failed and (kept := lifecycle.keep_database()):
@@ -96,7 +104,10 @@ def explanations(item: pytest.Item, report: pytest.TestReport) -> list[tuple[str
         from pytest_chatdify_db.tracing import sql_report
 
         text = sql_report.section(
-            lifecycle.transcript.statements, lifecycle.options.mask, lifecycle.executed_elsewhere()
+            lifecycle.transcript.statements,
+            lifecycle.options.mask,
+            lifecycle.executed_elsewhere(),
+            lifecycle.transcript.callers.passed(error.__traceback__) if error is not None else (),
         )
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))

@@ -144,9 +144,10 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         tracebacks.shorten(call.excinfo, item.config)
     report = yield
-    report.sections.extend(lifetimes.explanations(item, report))
-    if call.excinfo is not None:
-        report.sections.extend(guards.explain_setup(item, call.excinfo.value))
+    error = None if call.excinfo is None else call.excinfo.value
+    report.sections.extend(lifetimes.explanations(item, report, error))
+    if error is not None:
+        report.sections.extend(guards.explain_setup(item, error))
     return report
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
@@ -91,6 +92,10 @@ class Callers:
     def first_of(self, trace: TracebackType | None) -> Line | None:
         """Return the outermost line of the project in a traceback; None if there is none."""
         return next(self._lines_in(trace), None)
+
+    def passed(self, trace: TracebackType | None) -> frozenset[tuple[str, str]]:
+        """Return the functions, by file and name, that an error came through before it was in the outermost one."""
+        return frozenset((line.file, line.function) for line in islice(self._lines_in(trace), 1, None))
 
     def _lines_in(self, trace: TracebackType | None) -> Iterator[Line]:
         while trace is not None:

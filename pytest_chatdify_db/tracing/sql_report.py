@@ -7,7 +7,7 @@ was committed. Of many statements, those that failed, those that wrote and the l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Protocol
@@ -80,16 +80,22 @@ class Executed(Protocol):
         """Whether it has failed."""
 
 
-def section(statements: Iterable[Statement], masked: Sequence[str], others: Iterable[Executed] = ()) -> str:
+def section(
+    statements: Iterable[Statement],
+    masked: Sequence[str],
+    others: Iterable[Executed] = (),
+    raising: Container[tuple[str, str]] = (),
+) -> str:
     """Return the text of the section; empty if there is nothing to tell.
 
     Args:
         statements: What was executed, oldest first.
         masked: Parts of the names of parameters whose values are not shown.
         others: What child processes, and drivers without an engine, have executed.
+        raising: The functions, by file and name, that the test's error came through: it is why they rolled back.
     """
     told = _folded(_told(statements))
-    return "\n".join([*_lines(told, masked), *_others(others), *_hints(told)])
+    return "\n".join([*_lines(told, masked), *_others(others), *_hints(told, raising)])
 
 
 def _told(statements: Iterable[Statement]) -> list[_Told]:
@@ -163,7 +169,7 @@ def _kind(statement: Statement) -> tuple[object, ...]:
     return statement.sql, statement.actor, statement.line, statement.error
 
 
-def _hints(told: Iterable[_Told]) -> Iterator[str]:
+def _hints(told: Iterable[_Told], raising: Container[tuple[str, str]]) -> Iterator[str]:
     """Yield what is probably wrong, once for each table and for each line."""
     found: dict[str, None] = {}
     for each in told:
@@ -174,7 +180,9 @@ def _hints(told: Iterable[_Told]) -> Iterator[str]:
             found[OTHER_LOOP_HINT] = None
         if _BUSY in each.statement.error:
             found[_BUSY_HINT] = None
-        if each.is_forgotten and each.fate != "not committed":
+        line = each.statement.line
+        has_raised = line is not None and (line.file, line.function) in raising
+        if each.is_forgotten and each.fate != "not committed" and not has_raised:
             what = f"what {each.statement.actor} wrote{_at(each.statement.line)}"
             found[_FORGOTTEN_HINT.format(what=what)] = None
     yield from list(found)[:_MOST_HINTS]

@@ -63,6 +63,22 @@ def test_through_a_greenlet() -> None:
     assert line.function == "endpoint"
 
 
+def test_what_an_error_came_through() -> None:
+    """The functions between the outermost one, which is the test's own, and the library's that raised it."""
+
+    def convert() -> int:
+        return int("x")
+
+    callers, trace = Callers(HERE.parent), None
+    try:
+        convert()
+    except ValueError as error:
+        trace = error.__traceback__
+
+    assert callers.passed(trace) == {(HERE.name, "convert")}
+    assert callers.passed(None) == frozenset()
+
+
 def test_traceback() -> None:
     """Of a traceback the innermost line of the project, or of one of its functions."""
     callers = Callers(HERE.parent)

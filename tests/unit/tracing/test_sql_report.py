@@ -106,6 +106,8 @@ def test_forgotten_commit() -> None:
 
     assert "hint: what task ship wrote at web.py:7 in orders was rolled back, and no statement had failed" in text
     assert "hint" in section(earlier, ())
+    assert "hint" in section(forgotten, (), raising={("web.py", "others")})
+    assert "hint" not in section(forgotten, (), raising={("web.py", "orders")})
     assert "hint" not in section(failed, ())
     assert "hint" not in section(elsewhere, ())
     assert "hint" not in section([done("INSERT INTO a"), done("ROLLBACK")], ())
