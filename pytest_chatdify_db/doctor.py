@@ -16,8 +16,9 @@ import pytest
 
 from pytest_chatdify_db import state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema
+from pytest_chatdify_db.lifecycle import Lifecycle, Schema
 from pytest_chatdify_db.reporting import summary, value_of
+from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.settings import SETTINGS, Options
 
 if TYPE_CHECKING:

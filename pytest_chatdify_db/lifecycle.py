@@ -1,4 +1,4 @@
-"""The tests' database from its start to its end: server, template, the worker's database, sandbox; and one test's turn.
+"""The tests' database from its start to its end: server, template, the worker's database, sandbox.
 
 Everything is started once, when the first test needs it, in the order in which each part needs the one before. What was
 started is ended in reverse order. This module knows neither fixtures nor hooks.
@@ -7,38 +7,33 @@ started is ended in reverse order. This module knows neither fixtures nor hooks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.markers import DatabaseMark
-from pytest_chatdify_db.mistakes import IsolationLost, RedirectError, SandboxGone, SchemaError
+from pytest_chatdify_db.mistakes import RedirectError, SchemaError
 from pytest_chatdify_db.redirect import Redirect
+from pytest_chatdify_db.running import Running, Turn, sandbox_failures
 from pytest_chatdify_db.scopes import Frame, FrameStack
-from pytest_chatdify_db.settings import Isolation, Options
+from pytest_chatdify_db.settings import Options
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
     from pytest_chatdify_db.contents.schema import Seed
     from pytest_chatdify_db.databases.keeping import Keeping
-    from pytest_chatdify_db.databases.own_databases import OwnDatabases
-    from pytest_chatdify_db.databases.sequences import Sequences
     from pytest_chatdify_db.databases.templates import Recipe
-    from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.postgres.connection import Connection
-    from pytest_chatdify_db.sandbox.handle import FrameReport, Sandbox
-    from pytest_chatdify_db.sandbox.reports import Executed
+    from pytest_chatdify_db.sandbox.handle import Sandbox
     from pytest_chatdify_db.servers.base import Server
     from pytest_chatdify_db.servers.run import Run
     from pytest_chatdify_db.startup import Copied, ServerStart
     from pytest_chatdify_db.tracing.checkouts import Checkouts
-    from pytest_chatdify_db.tracing.findings import Finding
     from pytest_chatdify_db.tracing.transcript import Transcript
     from pytest_chatdify_db.tracing.watcher import Watcher
 
@@ -58,44 +53,6 @@ class Schema:
 
     metadatas: Sequence[MetaData]
     seed: Seed | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What was started.
-
-    Args:
-        server: The PostgreSQL server.
-        template: The name of the database that others are copies of.
-        sandbox: What clients connect to.
-        frames: Whose rows live how long in the sandbox's transaction.
-        own_databases: Databases for tests that have one of their own.
-        checkouts: What the running test has taken out of connection pools.
-    """
-
-    server: Server
-    template: str
-    sandbox: Sandbox
-    frames: FrameStack
-    own_databases: OwnDatabases
-    checkouts: Checkouts
-
-
-@dataclass(slots=True)
-class Turn:
-    """The test that is running.
-
-    Args:
-        test: Its id.
-        isolation: How its work is undone.
-        frame: Its frame in the sandbox's transaction.
-        database: Its own database, if it has one.
-    """
-
-    test: str
-    isolation: Isolation
-    frame: Frame
-    database: Address | None = None
 
 
 class Lifecycle:
@@ -133,7 +90,6 @@ class Lifecycle:
         self.keeping: Keeping | None = None
         self.say: Callable[[str], None] = lambda _: None
         self.running: Running | None = None
-        self.turn: Turn | None = None
         self._run_directory = run_directory
         self._run: Run | None = None
         self._clones = count(1)
@@ -141,10 +97,13 @@ class Lifecycle:
         self._recipe: Recipe | None = None
         self._begun: ServerStart | None = None
         self._copied: Copied | None = None
-        self._sequences: Sequences | None = None
-        self._left_open: set[str] = set()
         self._speaks = False
         self._resources = ExitStack()
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn of the running test, if it has one."""
+        return self.running.turn if self.running is not None else None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -307,7 +266,7 @@ class Lifecycle:
             database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
         address = self.redirect.address
         sandbox = self._sandbox or self.spawn_sandbox()
-        with _sandbox_failures():
+        with sandbox_failures():
             sandbox.serve(
                 database,
                 user=address.user,
@@ -317,32 +276,47 @@ class Lifecycle:
             )
         self._resources.callback(unix_socket.lead_engines(address, self.run.directory))
         self._resources.callback(_dispose_engines)
-        checkouts = self._begin_transcript(sandbox)
+        transcript, watcher, checkouts = self._begin_transcript(sandbox)
         own_databases = OwnDatabases(server, template, address, self._new_clone_name)
         self._resources.callback(own_databases.close)
         if self.options.keep == "failed":
             from pytest_chatdify_db.databases.keeping import Keeping
 
             self.keeping = Keeping(server, template, self.redirect.address, self.run, self.worker)
-        self.running = Running(server, template, sandbox, FrameStack(sandbox), own_databases, checkouts)
+        self.running = Running(
+            server,
+            template,
+            sandbox,
+            address,
+            self.run,
+            self.worker,
+            self.options,
+            self._new_clone_name,
+            own_databases,
+            checkouts,
+            transcript,
+            watcher,
+            self.keeping,
+            FrameStack(sandbox),
+        )
         return self.running
 
-    def _begin_transcript(self, sandbox: Sandbox) -> Checkouts:
+    def _begin_transcript(self, sandbox: Sandbox) -> tuple[Transcript, Watcher, Checkouts]:
         from pytest_chatdify_db.tracing.checkouts import Checkouts
         from pytest_chatdify_db.tracing.transcript import Transcript
         from pytest_chatdify_db.tracing.watcher import Watcher
 
-        self.transcript = Transcript(self.root)
+        self.transcript = transcript = Transcript(self.root)
         if self.options.dirty_reads == "error":
-            self.transcript.claim = sandbox.own  # the sandbox itself has to tell the test's sessions from others
-        self.transcript.install()
-        self._resources.callback(self.transcript.close)
-        self.watcher = Watcher(sandbox, self.transcript, self.say)
-        self._resources.callback(self.watcher.close)
+            transcript.claim = sandbox.own  # the sandbox itself has to tell the test's sessions from others
+        transcript.install()
+        self._resources.callback(transcript.close)
+        self.watcher = watcher = Watcher(sandbox, transcript, self.say)
+        self._resources.callback(watcher.close)
         checkouts = Checkouts(self.transcript.callers)
         checkouts.install()
         self._resources.callback(checkouts.close)
-        return checkouts
+        return transcript, watcher, checkouts
 
     def spawn_sandbox(self) -> Sandbox:
         """Start the sandbox's process, which gets ready while the server does."""
@@ -350,7 +324,7 @@ class Lifecycle:
         from pytest_chatdify_db.sandbox.handle import Sandbox
 
         directory, port = self.run.directory, self.redirect.address.port
-        with _sandbox_failures(), unix_socket.bound(directory, port) as nearby:
+        with sandbox_failures(), unix_socket.bound(directory, port) as nearby:
             self._resources.callback(unix_socket.remove, directory, port)
             self._sandbox = Sandbox.spawn(self.redirect.listener, *nearby)
         self._resources.callback(self._sandbox.stop)
@@ -361,114 +335,6 @@ class Lifecycle:
 
         return naming.worker_name(self.run.id, self.worker, str(next(self._clones)))
 
-    def open_turn(self, test: str, mark: DatabaseMark | None) -> None:
-        """Begin the turn of *test*: whatever is written until `close_turn` is undone there."""
-        if self.running is None or self.turn is not None:
-            return
-        mark = mark or DatabaseMark()
-        turn = Turn(test, mark.isolation or self.options.isolation, Frame(test, "function"))
-        frames = self.running.frames
-        if turn.isolation == "database":
-            turn.database = self.running.own_databases.take(test, frames.fixtures)
-        with _sandbox_failures():
-            frames.push(turn.frame)
-            self.turn = turn
-            if turn.database is not None:
-                self.running.sandbox.use_database(turn.database)
-        if self.watcher is not None:
-            self.watcher.begin(test)
-        if mark.reset_sequences:
-            self._reset_sequences(self.running, turn)
-
-    def _reset_sequences(self, running: Running, turn: Turn) -> None:
-        if self._sequences is None:
-            from pytest_chatdify_db.databases import sequences, templates
-
-            fresh = templates.clone(running.server, running.template, self._new_clone_name())
-            self._sequences = sequences.Sequences(sequences.Baseline.read(fresh))
-            templates.drop(running.server, fresh.database)
-        # Past the sandbox where it can be, which would take the database for one that the test has changed.
-        self._sequences.restore(turn.database or self.redirect.address, running.frames.fixtures)
-
-    def close_turn(self) -> list[Finding]:
-        """End the turn of the running test and undo what it wrote; return what was noticed in it.
-
-        Raises:
-            SandboxGone: It has ended or does not answer.
-            IsolationLost: The test has left its transaction by a way that cannot be followed.
-        """
-        if self.running is None or self.turn is None:
-            return []
-        from pytest_chatdify_db.tracing.findings import findings, unreturned
-
-        turn, self.turn = self.turn, None
-        noticed: list[Finding] = []
-        in_transaction: tuple[str, ...] = ()
-        with _sandbox_failures():
-            if turn.database is not None:
-                own = self.running.sandbox.use_database(None, turn.test)
-                noticed += findings(turn.test, own, self.options, self.transcript)
-                in_transaction = own.clients_in_transaction
-                if self.keeping is None or not self.keeping.takes(turn.database):
-                    self.running.own_databases.give_back(turn.database, changed=bool(own.wrote))
-            # What a connection does that is out of its pool, the sandbox may not have heard yet.
-            out = self.running.checkouts.left()
-            report = cast("FrameReport", self.running.frames.close(turn.frame, waits=bool(out)))
-        if report.lost:
-            raise IsolationLost.by(turn.test, report.lost)
-        in_transaction += report.clients_in_transaction
-        noticed += findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)
-        noticed += unreturned(turn.test, out, in_transaction, self.options.leaks)
-        return noticed
-
-    def keep_database(self) -> str:
-        """Keep the running test's database if that was asked for; return what its report says about it."""
-        if self.keeping is None or self.turn is None or self.running is None:
-            return ""
-        return self.keeping.keep(self.turn.test, self.turn.database)
-
-    def executed_elsewhere(self) -> list[Executed]:
-        """Return what connections have executed in the running test that are of no engine of this process."""
-        from pytest_chatdify_db.sandbox.dirty import TEST_APPLICATION
-
-        if self.running is None or self.transcript is None:
-            return []
-        known = {statement.client for statement in self.transcript.statements}
-        found: list[Executed] = []
-        with suppress(SandboxGone), _sandbox_failures():  # the end of the test will tell of it
-            found = self.running.sandbox.executed()
-        strangers = [each for each in found if each.client not in known]
-        return [each for each in strangers if not each.application.startswith(TEST_APPLICATION)]
-
-    def plans(self) -> str:
-        """Return the plans of the running test's slowest statements."""
-        if self.running is None or self.transcript is None:
-            return ""
-        from pytest_chatdify_db.tracing import explain
-
-        return explain.section(tuple(self.transcript.statements), self.redirect.address, self.options.mask)
-
-    @property
-    def psql(self) -> str:
-        """The command that joins the running test's transaction, or opens its own database; empty if none runs."""
-        if self.running is None or self.turn is None:
-            return ""
-        from pytest_chatdify_db.databases import psql
-
-        address = self.redirect.address
-        return psql.command(address, psql.write_passfile(self.run, f"{self.worker}.pgpass", address))
-
-    def know_leaks(self, report: FrameReport) -> None:
-        """Take note of connections that a fixture, not a test, keeps in a transaction."""
-        self._left_open |= {_connection(client) for client in report.clients_in_transaction}
-
-    def _without_known_leaks(self, report: FrameReport) -> FrameReport:
-        """Return *report* with those connections only that were in no transaction when the test before ended."""
-        clients = report.clients_in_transaction
-        new = tuple(client for client in clients if _connection(client) not in self._left_open)
-        self._left_open = {_connection(client) for client in clients}
-        return replace(report, clients_in_transaction=new)
-
     def push_frame(self, frame: Frame) -> None:
         """Open *frame*, unless the database has ended."""
         if self.running is not None:
@@ -477,12 +343,12 @@ class Lifecycle:
     def close_frame(self, frame: Frame) -> None:
         """Undo *frame* if it is open, unless the database has ended."""
         if self.running is not None:
-            with _sandbox_failures():
+            with sandbox_failures():
                 self.running.frames.close(frame)
 
     def close(self) -> None:
         """End everything that was started, last first. May be called twice."""
-        self.running = self.turn = None
+        self.running = None
         self._resources.close()
 
     def check_redirect(self) -> None:
@@ -512,11 +378,6 @@ def first_line(error: ChatdifyDBError) -> str:
     return str(error).partition("\n")[0]
 
 
-def _connection(client: str) -> str:
-    """Return the part of a client's description that stays the same: its number and name."""
-    return client.partition(",")[0]
-
-
 def _drop_databases(run: Run) -> None:
     """Drop the databases that the run made on a server that the plugin did not start."""
     from pytest_chatdify_db.databases import templates
@@ -524,17 +385,6 @@ def _drop_databases(run: Run) -> None:
 
     with suppress(FileNotFoundError):
         templates.drop_all(Server.from_json((run.directory / _FOREIGN_SERVER).read_text()), run)
-
-
-@contextmanager
-def _sandbox_failures() -> Iterator[None]:
-    """Turn what the sandbox says into an error that tells a user what to do."""
-    from pytest_chatdify_db.sandbox.handle import SandboxError
-
-    try:
-        yield
-    except SandboxError as error:
-        raise SandboxGone.said(str(error)) from error
 
 
 def _application_url() -> Any:

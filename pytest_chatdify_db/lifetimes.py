@@ -16,9 +16,10 @@ import pytest
 
 from pytest_chatdify_db import guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.lifecycle import Lifecycle, Running, Schema, first_line
+from pytest_chatdify_db.lifecycle import Lifecycle, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
 from pytest_chatdify_db.reporting import Progress, coloured, summary
+from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.scopes import Frame
 
 if TYPE_CHECKING:
@@ -73,15 +74,19 @@ def open_turn(item: pytest.Item) -> None:
     It ends after the tear-down of whatever is set up from now on, since finalizers run last first.
     """
     now = state.of(item.config)
-    if now.lifecycle.running is not None and now.lifecycle.turn is None:
+    running = now.lifecycle.running
+    if running is not None and running.turn is None:
         item.addfinalizer(lambda: _close_turn(now, item))
         with reported(), _final(now, item):
-            now.lifecycle.open_turn(item.nodeid, items.mark_of(item))
+            running.open_turn(item.nodeid, items.mark_of(item))
 
 
 def _close_turn(now: state.State, item: pytest.Item) -> None:
+    running = now.lifecycle.running
+    if running is None:
+        return
     with reported(), _final(now, item):
-        noticed = now.lifecycle.close_turn()
+        noticed = running.close_turn()
     for finding in noticed:
         guards.tell(item, finding)
 
@@ -98,24 +103,22 @@ def explanations(
     """
     lifecycle = state.of(item.config).lifecycle
     sections = []
-    if report.failed and (kept := lifecycle.keep_database()):
+    running = lifecycle.running
+    if report.failed and running is not None and (kept := running.keep_database()):
         sections.append((KEPT, kept))
     if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
         from pytest_chatdify_db.tracing import sql_report
 
-        text = sql_report.section(
-            lifecycle.transcript.statements,
-            lifecycle.options.mask,
-            lifecycle.executed_elsewhere(),
-            lifecycle.transcript.callers.passed(error.__traceback__) if error is not None else (),
-        )
+        transcript, elsewhere = lifecycle.transcript, running.executed_elsewhere() if running is not None else []
+        passed = transcript.callers.passed(error.__traceback__) if error is not None else ()
+        text = sql_report.section(transcript.statements, lifecycle.options.mask, elsewhere, passed)
         if text:
             item.user_properties.append((sql_report.PROPERTY, text))
             if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already
                 report.user_properties.append((sql_report.PROPERTY, text))
             sections.append((sql_report.TITLE, coloured(item.config, text)))
-    if lifecycle.turn is not None and _is_shown(report, lifecycle.options.explain):
-        text = lifecycle.plans()
+    if running is not None and running.turn is not None and _is_shown(report, lifecycle.options.explain):
+        text = running.plans()
         sections += [(EXPLAIN, text)] if text else []
     if lifecycle.watcher is not None and report.failed:
         sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]
@@ -124,15 +127,14 @@ def explanations(
 
 def say_how_to_join(config: pytest.Config) -> None:
     """Show, as a debugger begins, how psql sees what the test sees: also what is not committed."""
-    lifecycle = state.of(config).lifecycle
-    command = lifecycle.psql
-    if command and lifecycle.turn is not None and config.pluginmanager.hasplugin("terminalreporter"):
+    running = state.of(config).lifecycle.running
+    if running is not None and running.turn is not None and config.pluginmanager.hasplugin("terminalreporter"):
         writer = config.get_terminal_writer()
-        is_own = lifecycle.turn.isolation == "database"
+        is_own = running.turn.isolation == "database"
         writer.line(
             "chatdify-db: " + ("open the test's own database" if is_own else "join the test's transaction") + ":"
         )
-        writer.line(f"  {command}")
+        writer.line(f"  {running.psql}")
 
 
 def sum_up(config: pytest.Config) -> None:
@@ -162,14 +164,14 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
         return (yield)
     if fixturedef.scope == "function":
         # Whichever plugin's fixture comes first: the turn begins before it, and so ends after it.
-        if lifecycle.turn is None:
+        if running.turn is None:
             open_turn(request.node)
         return (yield)
     with running.checkouts.disregarded():
-        if lifecycle.turn is not None and lifecycle.turn.database is not None:
+        if running.turn is not None and running.turn.database is not None:
             # Fixtures of plugins are let pass: pytest-asyncio makes its wider event loops as late as this.
             if items.is_local(fixturedef, request.config):
-                error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, lifecycle.turn.test)
+                error = LateFixture.in_own_database(fixturedef.argname, fixturedef.scope, running.turn.test)
                 _abandon(fixturedef, request, error)
             return (yield)
         return (yield from _set_up_wider(running, fixturedef, request))
@@ -190,7 +192,7 @@ def _set_up_wider(
     if running.frames.clear_way(frame, is_in_use=_in_use(request)):
         return fixturedef.execute(request)  # type: ignore[arg-type]  # the request's exact class is private to pytest
     if not running.frames.holds(frame):
-        lifecycle.know_leaks(cast("FrameReport", running.frames.last_report))
+        running.know_leaks(cast("FrameReport", running.frames.last_report))
         # ... and this one before it, so that what the tear-down writes is undone as well.
         fixturedef.addfinalizer(lambda: lifecycle.push_frame(frame))
     return value
