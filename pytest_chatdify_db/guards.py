@@ -128,9 +128,15 @@ def too_wide(error: BaseException) -> str:
     return str(FixtureError.of_one_test(fixture, scope)) if fixture in _OF_ONE_TEST else ""
 
 
-def explain_setup(item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
-    """Return the section for the report of *item* that tells what *error*, raised by a fixture or a hook, is about."""
-    text = too_wide(error) or use_before_start(item.config, error)
+def without_broker(error: BaseException) -> str:
+    """Return what to say about *error*, if a task was sent and no broker has answered."""
+    is_of_kombu = (type(error).__module__, type(error).__name__) == ("kombu.exceptions", "OperationalError")
+    return str(FixtureError.no_broker(str(error))) if is_of_kombu else ""
+
+
+def explain(item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
+    """Return the section for the report of *item* that tells what *error* is about, where the project cannot know."""
+    text = too_wide(error) or use_before_start(item.config, error) or without_broker(error)
     return [(TITLE, text)] if text else []
 
 

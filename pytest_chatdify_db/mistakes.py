@@ -344,9 +344,23 @@ class SandboxGone(ChatdifyDBError):
             ],
         )
 
+    @classmethod
+    def with_server(cls, cause: str) -> Self:
+        """Say that the server has gone."""
+        return cls.compose(
+            "chatdify-db: the PostgreSQL server of the tests has gone.",
+            cause=cause,
+            fixes=[
+                "run pytest again, which starts a server anew where the plugin does that; "
+                "if the same test ends it again, run it alone: pytest <its id>",
+                "see what ends it: too little memory or disk, or somebody who stops it; "
+                "pytest --chatdify-db-doctor starts one and says what each step took",
+            ],
+        )
+
 
 class IsolationLost(ChatdifyDBError):
-    """A test has left the sandbox's transaction."""
+    """A test has left the sandbox's transaction, or the server has ended it."""
 
     @classmethod
     def by(cls, test: str, cause: str) -> Self:
@@ -360,6 +374,20 @@ class IsolationLost(ChatdifyDBError):
             fixes=[
                 'give the test a database of its own: @pytest.mark.chatdify_db(isolation="database")',
                 "end transactions by COMMIT and ROLLBACK of the driver, not inside a procedure or a DO block",
+            ],
+        )
+
+    @classmethod
+    def with_session(cls, test: str, cause: str) -> Self:
+        """Say that the server has ended the session that all clients of the test share."""
+        return cls.compose(
+            f"chatdify-db: the server has ended its session while {test} was running; what the test wrote is gone.",
+            cause=cause,
+            tried=["another session was opened for the tests to come"],
+            fixes=[
+                "a test that ends sessions, such as by pg_terminate_backend, needs a database of its own: "
+                '@pytest.mark.chatdify_db(isolation="database")',
+                "else see what has ended it: too little memory or disk, or somebody who did it by hand",
             ],
         )
 
@@ -494,6 +522,19 @@ class FixtureError(ChatdifyDBError):
             "chatdify-db: the fixture 'celery_eager' cannot run tasks.",
             cause=f"it was given {value}, which is no Celery application",
             fixes=[f"give it the application: celery_eager({app})"],
+        )
+
+    @classmethod
+    def no_broker(cls, cause: str) -> Self:
+        """Say that a task was sent to a broker that does not answer."""
+        return cls.compose(
+            "chatdify-db: a task was sent to a broker, and none has answered.",
+            cause=cause,
+            fixes=[
+                "have tasks run in the test itself, in its transaction: ask for the fixture celery_eager and call it "
+                "with the Celery application that sends them, before they are sent: celery_eager(celery_app)",
+                "start the broker, and a worker for the test: a recipe is in the documentation, under Celery",
+            ],
         )
 
     @classmethod

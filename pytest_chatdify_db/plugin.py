@@ -147,7 +147,7 @@ def pytest_runtest_makereport(
     error = None if call.excinfo is None else call.excinfo.value
     report.sections.extend(lifetimes.explanations(item, report, error))
     if error is not None:
-        report.sections.extend(guards.explain_setup(item, error))
+        report.sections.extend(guards.explain(item, error))
     return report
 
 

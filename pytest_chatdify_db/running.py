@@ -135,7 +135,8 @@ class Running:
             out = self.checkouts.left()
             report = cast("FrameReport", self.frames.close(turn.frame, waits=bool(out)))
         if report.lost:
-            raise IsolationLost.by(turn.test, report.lost)
+            lost = IsolationLost.by if report.has_escaped else IsolationLost.with_session
+            raise lost(turn.test, report.lost)
         in_transaction += report.clients_in_transaction
         noticed += findings(turn.test, self._without_known_leaks(report), self.options, self.transcript)
         noticed += unreturned(turn.test, out, in_transaction, self.options.leaks)
@@ -192,9 +193,11 @@ def _connection(client: str) -> str:
 @contextmanager
 def sandbox_failures() -> Iterator[None]:
     """Turn what the sandbox says into an error that tells a user what to do."""
-    from pytest_chatdify_db.sandbox.handle import SandboxError
+    from pytest_chatdify_db.sandbox.handle import SandboxError, ServerGone
 
     try:
         yield
+    except ServerGone as error:
+        raise SandboxGone.with_server(str(error)) from error
     except SandboxError as error:
         raise SandboxGone.said(str(error)) from error

@@ -491,4 +491,11 @@ class Core:
 
 def _report(wrote: bool, in_transaction: list[str], lost: str = "") -> dict[str, Any]:
     """Return what the test run is told at the end of a frame."""
-    return {"wrote": wrote, "in_transaction": in_transaction, "lost": lost, "dirty_reads": [], "leftovers": []}
+    return {
+        "wrote": wrote,
+        "in_transaction": in_transaction,
+        "lost": lost,
+        "has_escaped": lost.startswith(refusals.ESCAPED),
+        "dirty_reads": [],
+        "leftovers": [],
+    }

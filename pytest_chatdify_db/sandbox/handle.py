@@ -39,6 +39,10 @@ class SandboxError(Exception):
     """The sandbox cannot do what it was asked; the text says why."""
 
 
+class ServerGone(SandboxError):
+    """It cannot since the server has gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameReport:
     """What was found when a frame ended.
@@ -47,6 +51,7 @@ class FrameReport:
         wrote: Whether anything was written in it; None if its end was not waited for.
         clients_in_transaction: The connections that were left in a transaction, each described in a line.
         lost: Why its isolation was lost on the way, empty if it was not.
+        has_escaped: Whether a statement has ended the transaction; else the server has ended its session.
         dirty_reads: What connections of the application have read before another one committed it.
         leftovers: What connections keep that no transaction ends: LISTEN, advisory locks, temporary tables.
     """
@@ -54,6 +59,7 @@ class FrameReport:
     wrote: bool | None
     clients_in_transaction: tuple[str, ...] = ()
     lost: str = ""
+    has_escaped: bool = False
     dirty_reads: tuple[DirtyRead, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
 
@@ -258,7 +264,8 @@ class Sandbox:
         if answer is None:
             raise SandboxError(f"the sandbox's process has ended{self._last_words()}")
         if "error" in answer:
-            raise SandboxError(str(answer["error"]))
+            kind = ServerGone if answer.get("is_of_server") else SandboxError
+            raise kind(str(answer["error"]))
         return answer
 
     @contextmanager
@@ -284,6 +291,7 @@ def _report(answer: Said) -> FrameReport:
         bool(answer["wrote"]),
         tuple(answer["in_transaction"]),
         str(answer["lost"]),
+        bool(answer["has_escaped"]),
         tuple(DirtyRead(**fields) for fields in answer["dirty_reads"]),
         tuple(Leftover(**fields) for fields in answer["leftovers"]),
     )

@@ -345,7 +345,7 @@ class Host:
             try:
                 self._renew()
             except (ConnectError, ServerError) as error:
-                answer({"error": f"{reason}; and no new session can be had: {error}"})
+                answer({"error": f"{reason}; and no new session can be had: {error}", "is_of_server": True})
                 return
             if name == "pop":
                 core.after_loss = reason

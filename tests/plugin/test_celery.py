@@ -472,3 +472,35 @@ def test_tasks_in_several_threads(project: Project) -> None:
     result = project.run()
 
     result.assert_outcomes(passed=1)
+
+
+def test_no_broker(project: Project) -> None:
+    """Behind kombu's own error stands how to run the task in the test; without a database too."""
+    project.write(
+        "test_it.py",
+        """
+        from celery import Celery
+
+        app = Celery("shop", broker="redis://127.0.0.1:1/0")
+        app.conf.task_publish_retry = False
+        app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+
+        @app.task
+        def ship(): ...
+
+        def test_it():
+            ship.delay()
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *kombu.exceptions.OperationalError: *",
+            "chatdify-db: a task was sent to a broker, and none has answered.",
+            "Cause: *refused*",
+            "*celery_eager(celery_app)",
+        ]
+    )

@@ -541,3 +541,73 @@ def test_a_key_that_is_no_dependency(project: Project) -> None:
     )
 
     project.run().stdout.fnmatch_lines(["E *chatdify-db: 'user' is not overridden.", "E *Cause: a dependency is *"])
+
+
+_ENDS = """
+import os, signal
+from pathlib import Path
+from sqlalchemy import text
+
+def backend(session):
+    return session.scalar(text("SELECT pg_backend_pid()"))
+
+def postmaster(session):
+    status = Path(f"/proc/{backend(session)}/status").read_text()
+    return int(status.partition("PPid:")[2].split()[0])
+
+"""
+
+
+def test_a_session_that_the_server_ends(project: Project) -> None:
+    """The test is told that its session ended, not that a procedure has committed; the next one works."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        _ENDS
+        + """
+def test_it(sync_session):
+    os.kill(backend(sync_session), signal.SIGTERM)
+
+def test_next(sync_session):
+    assert backend(sync_session)
+""",
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db: the server has ended its session while test_it.py::test_it was running; "
+            "what the test wrote is gone.",
+            "Cause: terminating connection due to administrator command",
+            "*a test that ends sessions, such as by pg_terminate_backend, needs a database of its own: *",
+        ]
+    )
+
+
+def test_a_server_that_ends(project: Project) -> None:
+    """The tests are told that it is the server that has gone, with what it said."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        _ENDS
+        + """
+def test_it(sync_session):
+    os.kill(postmaster(sync_session), signal.SIGQUIT)
+
+def test_next(sync_session):
+    assert backend(sync_session)
+""",
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db: the PostgreSQL server of the tests has gone.",
+            "Cause: *; and no new session can be had: *",
+            "*run pytest again, which starts a server anew where the plugin does that; *",
+        ]
+    )

@@ -174,6 +174,19 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         '@pytest.mark.chatdify_db(isolation="database")',
     ),
     (
+        SandboxGone.with_server("terminating connection; and no new session can be had: refused"),
+        "chatdify-db: the PostgreSQL server of the tests has gone.",
+        "terminating connection; and no new session can be had: refused",
+        "if the same test ends it again, run it alone: pytest <its id>",
+    ),
+    (
+        IsolationLost.with_session(TEST, "terminating connection due to administrator command"),
+        f"chatdify-db: the server has ended its session while {TEST} was running; what the test wrote is gone.",
+        "terminating connection due to administrator command",
+        "a test that ends sessions, such as by pg_terminate_backend, needs a database of its own: "
+        '@pytest.mark.chatdify_db(isolation="database")',
+    ),
+    (
         IsolationLost.by(TEST, "a procedure has committed"),
         f"chatdify-db: the isolation of {TEST} was lost.",
         "a procedure has committed",
@@ -184,6 +197,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         f"chatdify-db: {TEST} asks for the fixture 'session', an AsyncSession, but is a plain function.",
         "an AsyncSession works in an event loop, and a plain function has none",
         "use the fixture 'sync_session' instead",
+    ),
+    (
+        FixtureError.no_broker("[Errno 111] Connection refused"),
+        "chatdify-db: a task was sent to a broker, and none has answered.",
+        "[Errno 111] Connection refused",
+        "celery_eager(celery_app)",
     ),
     (
         FixtureError.no_async_plugin(TEST),

@@ -18,7 +18,7 @@ import pytest
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError
 from pytest_chatdify_db.postgres.connection import connect as connect_plainly
-from pytest_chatdify_db.sandbox.handle import SandboxError
+from pytest_chatdify_db.sandbox.handle import SandboxError, ServerGone
 from pytest_chatdify_db.sandbox.spool import Spool
 
 from .stage import TEMPLATE, Stage, StagedSandbox, running, started
@@ -247,7 +247,8 @@ def test_a_killed_server_process() -> None:
             with pytest.raises(psycopg2.OperationalError, match=ENDED):
                 cursor.execute("SELECT pg_sleep(10)")
 
-        assert sandbox.pop().lost == "the server closed the connection without a word"
+        report = sandbox.pop()
+        assert (report.lost, report.has_escaped) == ("the server closed the connection without a word", False)
 
         sandbox.push("the next test")
         assert count(sandbox) == 3
@@ -295,7 +296,7 @@ def test_a_stopped_server() -> None:
 
         with pytest.raises((ServerError, ConnectError), match="the test server has gone away"):
             client.query("SELECT pg_sleep(10)")
-        with pytest.raises(SandboxError, match="and no new session can be had: "):
+        with pytest.raises(ServerGone, match="and no new session can be had: "):
             sandbox.pop()
         with pytest.raises(ServerError, match="the test server has gone away"):
             connect_plainly(sandbox.address)
