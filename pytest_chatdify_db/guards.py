@@ -1,6 +1,8 @@
 """Guards: what is watched around a test, and told as a warning or a failure that names the test and the line.
 
-Watched are lazy loads in a loop, writes while no test runs, and use of the database while modules are imported.
+Watched are lazy loads in a loop, and writes while no test runs. Errors that a project meets because it has the plugin
+are explained: use of the database before it is started, a fixture of a test's own in a wider one, a broker that is not
+there.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ _PLUGIN: Final = {
     ),
     "surface": (f"{_P}.plugin", _P),
 }
+_CORE: Final = ("words", "protocol", "sandbox")
+_OF_PYTEST: Final = ("pytest shell", "surface")
 ROOMS: Final = {**_LAYER, **_PLUGIN}
 
 # Modules that think and do no I/O: they can be tested with values in memory.
@@ -121,7 +123,7 @@ def test_production_knows_no_tests(module: str) -> None:
     assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint({"pytest", "pytest_asyncio", _P})
 
 
-@pytest.mark.parametrize("room", ["words", "protocol", "sandbox"])
+@pytest.mark.parametrize("room", _CORE)
 def test_the_core_needs_the_standard_library_alone(room: str) -> None:
     """No pytest, no SQLAlchemy: the sandbox starts in milliseconds, in an interpreter without site-packages."""
     needed = {
@@ -135,7 +137,7 @@ def test_the_core_needs_the_standard_library_alone(room: str) -> None:
     assert needed == set()
 
 
-@pytest.mark.parametrize("room", [*_PLUGIN][3:9])
+@pytest.mark.parametrize("room", [room for room in _PLUGIN if room not in {*_CORE, *_OF_PYTEST}])
 def test_only_the_shell_knows_pytest(room: str) -> None:
     """What starts servers and steers a run can be used, and tested, without pytest."""
     users = [module for module in modules() if _fits(module, ROOMS[room]) and "pytest" in imports_of(module)]
