@@ -282,7 +282,7 @@ class Lifecycle:
         if self.options.keep == "failed":
             from pytest_chatdify_db.databases.keeping import Keeping
 
-            self.keeping = Keeping(server, template, self.redirect.address, self.run, self.worker)
+            self.keeping = Keeping(server, template, address, self.run, self.worker)
         self.running = Running(
             server,
             template,

@@ -205,7 +205,7 @@ class SharedSession(Ledger):
         return None
 
     def _begin_exchange(self, exchange: Exchange, wanted: Settings, *, read_only: bool) -> list[Reply]:
-        """Put in front what the server must do before a client's request."""
+        """Put in front what the server must do before a request."""
         replies: list[Reply] = []
         self.switch(wanted)
         if read_only:
@@ -267,14 +267,9 @@ class SharedSession(Ledger):
             settings: The parameters that are to be in force, none of which the server refuses; None for any.
         """
         guard = self.history.guard()
-        if settings is not None:
-            self.switch(settings)
         exchange = Exchange()
-        controls = []
-        if before := self.history.take_sql():
-            controls.append(exchange.ask(wire.query(before), Reply()))
-        if closing := self.statements.take_closing() + self.cursors.take_closing():
-            controls.append(exchange.ask(closing + wire.SYNC, Reply()))
+        wanted = self.history.settings if settings is None else settings
+        controls = self._begin_exchange(exchange, wanted, read_only=False)
         reply = exchange.ask(wire.query(sql), Reply())
         reply.is_statement = is_statement
         yield exchange
