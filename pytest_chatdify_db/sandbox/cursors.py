@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import quote_name
 from pytest_chatdify_db.sandbox.client import Client, Cursor
+from pytest_chatdify_db.sandbox.closing import Closing
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 
 
 class Cursors:
     """The open cursors of the session, by their names on the server."""
 
-    def __init__(self) -> None:
+    def __init__(self, closing: Closing) -> None:
         self._owners: dict[bytes, int] = {}
-        self._closing = bytearray()
+        self._closing = closing
 
     def server_name(self, client: Client, name: bytes) -> bytes:
         """Return what the client's cursor *name* is called on the server, or would be if it were opened now."""
@@ -56,12 +56,12 @@ class Cursors:
     def close(self, client: Client, names: Iterable[bytes]) -> None:
         """Have the server close cursors of the client."""
         for name in list(names):
-            self._closing += wire.message(b"C", b"P" + client.cursors[name].server_name + b"\0")
+            self._closing.portal(client.cursors[name].server_name)
             self.closed(client, name)
 
     def close_unnamed(self, client: Client) -> None:
         """Have the server close the client's unnamed portal, by whichever name it has it."""
-        self._closing += wire.message(b"C", b"P" + self.server_name(client, b"") + b"\0")
+        self._closing.portal(self.server_name(client, b""))
         self.closed(client, b"")
 
     @staticmethod
@@ -101,17 +101,6 @@ class Cursors:
         """Close all cursors of all clients."""
         for client in clients:
             self.close(client, client.cursors)
-
-    @property
-    def has_closing(self) -> bool:
-        """Whether something closed here is still to be closed on the server."""
-        return bool(self._closing)
-
-    def take_closing(self) -> bytes:
-        """Return the messages that close on the server what is closed here, to be followed by Sync."""
-        messages = bytes(self._closing)
-        self._closing.clear()
-        return messages
 
 
 def placeholder(cursor: Cursor) -> str:

@@ -10,6 +10,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import cursors, parameters, signals, temporary
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.closing import Closing
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.dirty import DirtyReads
 from pytest_chatdify_db.sandbox.leftovers import Leftovers
@@ -25,6 +26,7 @@ class Ledger:
         history: The writes and savepoints of the one real transaction.
         clients: Who is connected, by number.
         catalog: What is known of the schema.
+        closing: What is still to be closed on the server.
         statements: The prepared statements that the server's session has.
         cursors: The open cursors.
         superuser: What the server said of each role that a client has taken.
@@ -40,8 +42,9 @@ class Ledger:
         self.history = History()
         self.clients: dict[int, Client] = {}
         self.catalog = Catalog()
-        self.statements = PreparedStatements()
-        self.cursors = Cursors()
+        self.closing = Closing()
+        self.statements = PreparedStatements(self.closing)
+        self.cursors = Cursors(self.closing)
         self.superuser: dict[tuple[str, ...], str] = {}
         self.defined_in: set[int] = set()
         self.took_advisory_lock = False
@@ -57,9 +60,8 @@ class Ledger:
         """Whether something has to be done or looked at before a client's request goes to the server."""
         return bool(
             self.history.is_redefined
-            or self.statements.has_closing
+            or self.closing
             or self.has_temporary
-            or self.cursors.has_closing
             or self.dirty_reads.may_be_read
             or self.history.has_something_to_say
         )

@@ -6,16 +6,16 @@ what nobody uses any more, is closed in front of the next request.
 
 from __future__ import annotations
 
-from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Prepared
+from pytest_chatdify_db.sandbox.closing import Closing
 
 
 class PreparedStatements:
     """Those that the server's session has, by their names there."""
 
-    def __init__(self) -> None:
+    def __init__(self, closing: Closing) -> None:
         self._there: dict[bytes, Prepared] = {}
-        self._closing = bytearray()
+        self._closing = closing
 
     def has(self, prepared: Prepared) -> bool:
         """Return whether the session has *prepared*; of an unnamed statement that is never sure for long."""
@@ -40,15 +40,4 @@ class PreparedStatements:
         """Have the server forget a statement."""
         if self.has(prepared):
             del self._there[prepared.name]
-            self._closing += wire.message(b"C", b"S" + prepared.name + b"\0")
-
-    @property
-    def has_closing(self) -> bool:
-        """Whether something closed here is still to be closed on the server."""
-        return bool(self._closing)
-
-    def take_closing(self) -> bytes:
-        """Return the messages that close on the server what is closed here, to be followed by Sync."""
-        messages = bytes(self._closing)
-        self._closing.clear()
-        return messages
+            self._closing.statement(prepared.name)

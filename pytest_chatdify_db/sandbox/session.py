@@ -212,7 +212,7 @@ class SharedSession(Ledger):
             self.history.sql.append(READ_ONLY_BEGIN)
         if before := self.history.take_sql():
             replies.append(exchange.ask(wire.query(before), Reply()))
-        if closing := self.statements.take_closing() + self.cursors.take_closing():
+        if closing := self.closing.take():
             replies.append(exchange.ask(closing + wire.SYNC, Reply()))
         return replies
 

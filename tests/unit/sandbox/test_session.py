@@ -291,7 +291,7 @@ def test_a_failure_does_not_undo_prepare(table: Table, server: ScriptedServer) -
     run(table, "A: deallocate all")
 
     assert client.statements == {}
-    assert b"chatdify.1.p" in table.core.session.statements.take_closing()
+    assert b"chatdify.1.p" in table.core.session.closing.take()
 
 
 def test_a_wait_that_was_ended_is_a_deadlock(table: Table, server: ScriptedServer) -> None:
