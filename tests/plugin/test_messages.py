@@ -544,7 +544,7 @@ def test_a_key_that_is_no_dependency(project: Project) -> None:
 
 
 _ENDS = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from sqlalchemy import text
 
@@ -554,6 +554,11 @@ def backend(session):
 def postmaster(session):
     status = Path(f"/proc/{backend(session)}/status").read_text()
     return int(status.partition("PPid:")[2].split()[0])
+
+def end(pid, number, until_gone):
+    os.kill(pid, number)
+    while Path(f"/proc/{until_gone}").exists():  # else the next test may be the first to notice
+        time.sleep(0.01)
 
 """
 
@@ -566,7 +571,7 @@ def test_a_session_that_the_server_ends(project: Project) -> None:
         _ENDS
         + """
 def test_it(sync_session):
-    os.kill(backend(sync_session), signal.SIGTERM)
+    end(backend(sync_session), signal.SIGTERM, until_gone=backend(sync_session))
 
 def test_next(sync_session):
     assert backend(sync_session)
@@ -594,7 +599,7 @@ def test_a_server_that_ends(project: Project) -> None:
         _ENDS
         + """
 def test_it(sync_session):
-    os.kill(postmaster(sync_session), signal.SIGQUIT)
+    end(postmaster(sync_session), signal.SIGQUIT, until_gone=backend(sync_session))
 
 def test_next(sync_session):
     assert backend(sync_session)
