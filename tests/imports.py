@@ -31,18 +31,26 @@ def inner_imports_of(module: str) -> Iterator[str]:
     return (name for name in sorted(imports_of(module)) if name in modules())
 
 
+def known_to(module: str) -> frozenset[str]:
+    """Return the modules of the distribution that *module* knows, be it as types alone."""
+    reader = _Reader(with_types=True)
+    reader.visit(ast.parse(modules()[module].read_text(encoding="utf-8")))
+    return frozenset(reader.found & modules().keys())
+
+
 def outer_imports_of(module: str) -> Iterator[str]:
     """Yield those imports of *module* that are not of the distribution."""
     return (name for name in sorted(imports_of(module)) if name not in modules())
 
 
 class _Reader(ast.NodeVisitor):
-    def __init__(self) -> None:
+    def __init__(self, *, with_types: bool = False) -> None:
         self.found: set[str] = set()
+        self._with_types = with_types
 
     def visit_If(self, node: ast.If) -> None:
         # What only a type checker reads is no dependency.
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not self._with_types:
             for statement in node.orelse:
                 self.visit(statement)
         else:

@@ -262,9 +262,14 @@ class Client:
         self.journal.note(self, sql)
 
     @property
+    def application_name(self) -> str:
+        """What it calls itself, empty if it has not said so."""
+        return self.parameters.effective.get("application_name", "")
+
+    @property
     def label(self) -> str:
         """How messages call it."""
-        name = self.parameters.effective.get("application_name", "")
+        name = self.application_name
         return f"connection {self.number}" + (f" ({name})" if name else "")
 
     def describe(self) -> str:

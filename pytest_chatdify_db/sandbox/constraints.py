@@ -8,20 +8,16 @@ table that both have written to is left for the other's COMMIT. SET CONSTRAINTS 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
 
 from pytest_chatdify_db.sandbox import parameters
-from pytest_chatdify_db.sandbox.backend import Exchange
+from pytest_chatdify_db.sandbox.backend import Exchange, Reply
+from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.lexer import text_of
+from pytest_chatdify_db.sandbox.server_session import ServerSession
 from pytest_chatdify_db.sandbox.transactions import READ_ONLY_BEGIN, READ_ONLY_END, Transaction
 
-if TYPE_CHECKING:
-    from pytest_chatdify_db.sandbox.backend import Reply
-    from pytest_chatdify_db.sandbox.client import Client
-    from pytest_chatdify_db.sandbox.session import SharedSession
 
-
-def check(session: SharedSession, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
+def check(session: ServerSession, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
     """Check what waits for the COMMIT of the *client*'s *transaction*; return the server's error, if it has one."""
     others = [each for each in _waiting(session) if each is not transaction]
     settings = client.parameters.in_force.lasting
@@ -47,20 +43,20 @@ def check(session: SharedSession, client: Client, transaction: Transaction) -> G
     return None
 
 
-def check_again(session: SharedSession) -> Generator[Exchange, None, None]:
+def check_again(session: ServerSession) -> Generator[Exchange, None, None]:
     """Check what waits again since a rollback: until it is checked, its tables cannot be altered or emptied."""
     if not _waiting(session):
         yield from session.attempt(session.catalog.check())
         session.history.constraints, session.history.has_unchecked = (), False
 
 
-def _waiting(session: SharedSession) -> list[Transaction]:
+def _waiting(session: ServerSession) -> list[Transaction]:
     """Return the transactions for whose COMMIT a constraint may wait."""
     open_ones = [client.transaction for client in session.clients.values() if client.transaction is not None]
     return [transaction for transaction in open_ones if session.has_deferred(transaction)]
 
 
-def _told(session: SharedSession, client: Client, reply: Reply) -> bytes | None:
+def _told(session: ServerSession, client: Client, reply: Reply) -> bytes | None:
     """Note what triggers have done and said at COMMIT; return their error."""
     client.send(reply.notices)
     if reply.error is None:
@@ -70,7 +66,7 @@ def _told(session: SharedSession, client: Client, reply: Reply) -> bytes | None:
     return reply.error
 
 
-def adopt(session: SharedSession, client: Client) -> Generator[Exchange, None, None]:
+def adopt(session: ServerSession, client: Client) -> Generator[Exchange, None, None]:
     """Have constraints checked when *client* has asked for it by SET CONSTRAINTS, and no other client has."""
     history, transaction = session.history, session.begin(client)
     settings = client.parameters.in_force.lasting  # names are found along the search path

@@ -22,7 +22,8 @@ from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.reports import Leftover
-from pytest_chatdify_db.sandbox.session import Broken, SharedSession
+from pytest_chatdify_db.sandbox.server_session import Broken
+from pytest_chatdify_db.sandbox.session import SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 Job = Generator[Exchange, None, Any]

@@ -13,7 +13,8 @@ from pytest_chatdify_db.sandbox import leftovers
 from pytest_chatdify_db.sandbox.backend import Exchange, Reply
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.reports import Leftover
-from pytest_chatdify_db.sandbox.session import Broken, SharedSession
+from pytest_chatdify_db.sandbox.server_session import Broken
+from pytest_chatdify_db.sandbox.session import SharedSession
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES
 
 

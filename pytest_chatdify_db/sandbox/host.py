@@ -25,7 +25,7 @@ from pytest_chatdify_db.sandbox.dialogue import Said, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.orders import Orders
-from pytest_chatdify_db.sandbox.session import Broken
+from pytest_chatdify_db.sandbox.server_session import Broken
 from pytest_chatdify_db.sandbox.sockets import Peer, Sockets, wants_more
 from pytest_chatdify_db.sandbox.spool import Spool
 

@@ -6,16 +6,25 @@ A test run knows what its own engines execute; this tells of the others: child p
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.sandbox.reports import Executed
 from pytest_chatdify_db.sandbox.texts import shown
 
-if TYPE_CHECKING:
-    from pytest_chatdify_db.sandbox.client import Client
-
 #: More than any report shows, also where most are of engines.
 _MOST: Final = 200
+
+
+class Author(Protocol):
+    """Who executes statements: a client."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def application_name(self) -> str:
+        """What it calls itself now."""
 
 
 class Journal:
@@ -25,14 +34,14 @@ class Journal:
         # Made for every statement that is executed, and read for few.
         self._entries: deque[list[Any]] = deque(maxlen=_MOST)
 
-    def note(self, client: Client, sql: bytes | str) -> None:
-        """Take note of a statement that *client* executes now."""
-        self._entries.append([client, sql, False])
+    def note(self, author: Author, sql: bytes | str) -> None:
+        """Take note of a statement that *author* executes now."""
+        self._entries.append([author, sql, False])
 
-    def failed(self, client: Client) -> None:
-        """Take note that the last statement of *client* has failed."""
+    def failed(self, author: Author) -> None:
+        """Take note that the last statement of *author* has failed."""
         for entry in reversed(self._entries):
-            if entry[0] is client:
+            if entry[0] is author:
                 entry[2] = True
                 return
 
@@ -43,11 +52,6 @@ class Journal:
     def read(self) -> list[Executed]:
         """Return the statements."""
         return [
-            Executed(
-                client.number,
-                client.parameters.effective.get("application_name", ""),
-                shown(sql),
-                has_failed,
-            )
-            for client, sql, has_failed in self._entries
+            Executed(author.number, author.application_name, shown(sql), has_failed)
+            for author, sql, has_failed in self._entries
         ]

@@ -10,18 +10,15 @@ from collections.abc import Generator, Sequence
 from typing import Final, NamedTuple
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import catalog, constraints, effects, parameters, refusals
+from pytest_chatdify_db.sandbox import constraints, effects, parameters, refusals
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply, Request
-from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client
-from pytest_chatdify_db.sandbox.ledger import Ledger
 from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
+from pytest_chatdify_db.sandbox.server_session import ServerSession
 from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import (
-    NO_SETTINGS,
-    READ_ONLY_BEGIN,
     READ_ONLY_END,
     Settings,
     Signal,
@@ -40,10 +37,6 @@ _NO_SUCH_THING: Final = "42704"
 _REMEMBERED: Final = 1_000
 
 
-class Broken(Exception):
-    """The shared transaction cannot be relied on any more; the text says why."""
-
-
 class Welcome(NamedTuple):
     """What the server has said of the parameters that a client came with.
 
@@ -56,19 +49,15 @@ class Welcome(NamedTuple):
     startup: Settings
 
 
-class SharedSession(Ledger):
-    """What clients have open, and the session on which the server is asked for it.
+class SharedSession(ServerSession):
+    """The session on which the server is asked for what clients want.
 
     Attributes:
-        backend: The session.
-        own_parameters: The parameters that it reported at its start.
         welcomes: What was said to clients, by the parameters they came with.
     """
 
     def __init__(self, backend: Backend) -> None:
-        super().__init__()
-        self.backend = backend
-        self.own_parameters = dict(backend.parameters)
+        super().__init__(backend)
         self.welcomes: dict[frozenset[tuple[str, str]], Welcome] = {}
         self._well_formed: set[bytes] = set()
 
@@ -106,7 +95,7 @@ class SharedSession(Ledger):
         if limits:
             wanted, limits = in_force.while_it_runs(statements)
         read_only = transaction.read_only and not self._checks_others(transaction, statements)
-        controls = self._begin_exchange(exchange, wanted, read_only=read_only)
+        controls = self.begin_exchange(exchange, wanted, read_only=read_only)
         exchange.ask(request, reply)
         at = len(exchange.replies)
         if read_only:
@@ -188,7 +177,7 @@ class SharedSession(Ledger):
         in_force = client.parameters.in_force
         self.switch(in_force.served)
         self.history.sql.append("SAVEPOINT reading")  # the failure takes back what was set since the last one
-        controls = self._begin_exchange(exchange, in_force.served, read_only=False)
+        controls = self.begin_exchange(exchange, in_force.served, read_only=False)
         exchange.ask(_FAIL, Reply())
         # In a failed transaction the server parses and does no more.
         reply = exchange.ask(wire.message(b"P", b"\0" + text + b"\0\0\0") + wire.SYNC, Reply())
@@ -203,18 +192,6 @@ class SharedSession(Ledger):
         if is_plain and not reply.notices and len(self._well_formed) < _REMEMBERED:
             self._well_formed.add(text)
         return None
-
-    def _begin_exchange(self, exchange: Exchange, wanted: Settings, *, read_only: bool) -> list[Reply]:
-        """Put in front what the server must do before a request."""
-        replies: list[Reply] = []
-        self.switch(wanted)
-        if read_only:
-            self.history.sql.append(READ_ONLY_BEGIN)
-        if before := self.history.take_sql():
-            replies.append(exchange.ask(wire.query(before), Reply()))
-        if closing := self.closing.take():
-            replies.append(exchange.ask(closing + wire.SYNC, Reply()))
-        return replies
 
     def _must_adopt(self, client: Client, transaction: Transaction) -> bool:
         """Return whether the session may have to be asked for what the client has set, before it makes a request."""
@@ -244,69 +221,13 @@ class SharedSession(Ledger):
             level.settings = client.parameters.snapshot()  # a rollback must not bring them back
         return reply.error
 
-    def must_succeed(self, replies: Sequence[Reply]) -> None:
-        """Check that what the sandbox asked for by itself was done.
-
-        Raises:
-            Broken: It was not, or the shared transaction has ended.
-        """
-        for reply in replies:
-            if reply.error is not None:
-                raise Broken(reply.fields.get("M", "a savepoint could not be set"))
-        if self.backend.status == "I":
-            raise Broken("a statement has committed it")
-
-    def attempt(
-        self, sql: str, *, is_statement: bool = False, settings: Settings | None = None
-    ) -> Generator[Exchange, None, Reply]:
-        """Run *sql* for the sandbox itself; where it fails, nothing has happened.
-
-        Args:
-            sql: What to run.
-            is_statement: Whether it is a part of what a client asked for, which may be cancelled.
-            settings: The parameters that are to be in force, none of which the server refuses; None for any.
-        """
-        guard = self.history.guard()
-        exchange = Exchange()
-        wanted = self.history.settings if settings is None else settings
-        controls = self._begin_exchange(exchange, wanted, read_only=False)
-        reply = exchange.ask(wire.query(sql), Reply())
-        reply.is_statement = is_statement
-        yield exchange
-        self.must_succeed(controls)
-        if reply.error is not None:
-            self.history.return_to(guard)
-        return reply
-
     def catch_up(self) -> Generator[Exchange, None, None]:
         """Do what waits for the next request, whoever makes it."""
         if self.history.is_redefined:
-            yield from self._read_catalog()
+            yield from self.read_catalog()
         if self.history.has_unchecked:
             yield from constraints.check_again(self)
         yield from self.tidy()
-
-    def tidy(self) -> Generator[Exchange, None, bytes | None]:
-        """Drop and empty temporary tables whose time has come; return the error if one is in use, which waits on."""
-        error = None
-        for act, owner in list(self.history.acts.items()):
-            reply = yield from self.attempt(act, settings=NO_SETTINGS)  # another role may not be allowed to
-            if reply.error is None:
-                self.history.wrote(owner)
-                del self.history.acts[act]
-            error = error or reply.error
-        return error
-
-    def _read_catalog(self) -> Generator[Exchange, None, None]:
-        # Names are read as UTF-8.
-        settings = NO_SETTINGS if "client_encoding" in self.history.settings else None
-        reply = yield from self.attempt(catalog.QUERY, settings=settings)
-        if reply.error is None:
-            before, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
-            if new := [name for name in self.catalog.deferred if name not in before.deferred]:
-                # A check has made ALL constraints immediate, those to come included.
-                self.history.sql.append(f"SET CONSTRAINTS {catalog.listed(new)} DEFERRED")
-        self.history.is_redefined = False
 
     def commit(self, client: Client, relay: Relay | None = None) -> Work:
         """End the client's transaction and keep what it wrote, unless a deferred constraint objects.
@@ -334,13 +255,13 @@ class SharedSession(Ledger):
     def _check(self, client: Client, transaction: Transaction) -> Generator[Exchange, None, bytes | None]:
         """Return the error of a deferred constraint that objects to the COMMIT of *transaction*."""
         if self.history.is_redefined:
-            yield from self._read_catalog()  # a constraint that it has dropped cannot be checked
+            yield from self.read_catalog()  # a constraint that it has dropped cannot be checked
         if not self.has_deferred(transaction):
             return None
         yield from self._adopt(client)  # triggers ask for what it has set
         error = yield from constraints.check(self, client, transaction)
         if error is not None and wire.error_fields(error[5:]).get("C") == _NO_SUCH_THING:
-            yield from self._read_catalog()  # a function has dropped a constraint
+            yield from self.read_catalog()  # a function has dropped a constraint
             error = yield from constraints.check(self, client, transaction)
         return error
 
