@@ -102,7 +102,8 @@ def miscounted(name: bytes, prepared: Prepared, rest: bytes) -> bytes | None:
     if formats > 1 and formats != values:
         return wire.error("08P01", f"bind message has {formats} parameter formats but {values} parameters")
     text, types = wire.cstring(prepared.rest)
-    words = (token.text for token in tokens(text.decode("latin-1")))
+    is_analysed = prepared.statement is None or prepared.statement.kind is not Kind.PREPARE
+    words = (token.text for token in tokens(text.decode("latin-1"))) if is_analysed else ()
     wanted = max(wire.int16(prepared.rest, types), *(int(word[1:]) for word in words if _PARAMETER.fullmatch(word)), 0)
     if values == wanted:
         return refusals.IN_FAILED if wanted else None

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from pytest_chatdify_db.postgres import wire
 
 #: Messages that go to the client as they are.
-_PASSED: Final = frozenset(b"DTtdcHIsnV")
+_PASSED: Final = frozenset(b"DTtdcHnV")
 _DATA_ROW: Final = ord("D")
 _NOT_RECOGNISED: Final = wire.message(b"f", b"the test's sandbox has not recognised the statement\0")
 _header = Struct("!Bi").unpack_from

@@ -23,6 +23,9 @@ from pytest_chatdify_db.sandbox.transactions import Level, Transaction
 #: may have a stricter one for as long as nobody else writes: until then it sees what it should.
 _AVAILABLE: Final = frozenset({"read committed", "read uncommitted"})
 
+#: For which the server takes a snapshot, so that modes of the transaction come too late behind them.
+_TAKE_SNAPSHOT: Final = frozenset({Kind.CLOSE_ALL, Kind.DEALLOCATE_ALL, Kind.DISCARD_TEMP})
+
 _SNAPSHOT: Final = re.compile(r"[0-9A-F-]*")
 
 Answer = Callable[[SharedSession, Client, Statement], Work]
@@ -47,6 +50,8 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
     if statement.kind is not Kind.SET_TRANSACTION or not statement.name:
         client.send(admission.warning(client, statement, is_sole=is_sole))
+    if statement.kind in _TAKE_SNAPSHOT:
+        session.begin(client).has_snapshot = True
     return (yield from _ANSWERS[statement.kind](session, client, statement))
 
 
@@ -66,6 +71,8 @@ def _begin(session: SharedSession, client: Client, statement: Statement) -> Work
         return _set_modes(session, client, statement)
     level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
     transaction = session.begin(client)  # what has run since the last Sync becomes a part of it
+    if text := _too_late(transaction, statement.modes):
+        return session.fail(client, wire.error("25001", text))
     read_only = transaction.read_only if statement.modes.read_only is None else statement.modes.read_only
     if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))

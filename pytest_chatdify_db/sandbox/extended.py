@@ -53,8 +53,8 @@ class Segment:
         reads_cursor: Whether they execute a cursor that SQL has declared.
         bound: The client's names of the portals they bind, in order, and what each was before.
         opened: Those of them that live on and are known by a name on the server.
-        closed: The statements they close, under the client's names.
-        parsed: Where the last Parse ends.
+        closed: The statements they close, under the client's names, and how many answers come before.
+        asked: How many answers they will have, without those to Describe.
     """
 
     relay: Relay
@@ -64,8 +64,8 @@ class Segment:
     reads_cursor: bool = False
     bound: list[tuple[bytes, Portal | None]] = field(default_factory=list)
     opened: list[bytes] = field(default_factory=list)
-    closed: list[tuple[bytes, Prepared]] = field(default_factory=list)
-    parsed: int = 0
+    closed: list[tuple[bytes, Prepared, int]] = field(default_factory=list)
+    asked: int = 0
 
 
 def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
@@ -155,28 +155,29 @@ class _Pipeline:
         told = [signal for statement, values in more for signal in signals.signals(statement, values)]
         request = segment.data + wire.SYNC
         done = yield from self.session.ask(self.client, request, segment.relay, statements, changes, told)
+        for _, prepared, at in segment.closed:
+            if done or at < segment.relay.answered:
+                self.session.statements.closed(prepared)
         if done:
             for name in segment.opened:
                 self.session.opened_cursor(self.client, name)
-            for _, prepared in segment.closed:
-                self.session.statements.closed(prepared)
         else:
             self._take_back(segment)
         return done
 
     def _take_back(self, segment: Segment) -> None:
-        """Forget statements that the server did not come to prepare, and portals that went with its rollback."""
-        failed = segment.relay.parses[0] if segment.relay.parses else None
+        """Forget what the server did not come to, and portals that went with its rollback."""
+        answered = segment.relay.answered
         for parsing in reversed(segment.parses):
             if parsing.is_done or parsing.is_hidden:
                 continue
-            if parsing.previous is None or (not parsing.name and parsing is failed and parsing.is_next):
+            if parsing.previous is None or (not parsing.name and parsing.at == answered):
                 self.client.statements.pop(parsing.name, None)
             else:
                 self.client.statements[parsing.name] = parsing.previous
         never_there = [parsing.prepared for parsing in segment.parses if not parsing.is_done]
-        for name, prepared in segment.closed:  # it may be there still; where it is not, the server will say so
-            if prepared not in never_there:
+        for name, prepared, at in segment.closed:
+            if at >= answered and prepared not in never_there:
                 self.client.statements.setdefault(name, prepared)
         bound, not_bound = segment.bound[: segment.relay.bound], segment.bound[segment.relay.bound :]
         for name, previous_portal in reversed(not_bound):
@@ -240,6 +241,7 @@ class _Pipeline:
         self.segment.bound.append((portal, client.portals.get(portal)))
         client.portals[portal] = Portal(prepared, values, bind)
         self.segment.data += bind
+        self.segment.asked += 1
         return None
 
     def _make_way(self, body: bytes, *, lives_on: bool) -> Work:
@@ -286,7 +288,8 @@ class _Pipeline:
             server_name = client.server_name(name) if name else b""
             if prepared is not None:
                 del client.statements[name[:NAME_LENGTH]]
-                self.segment.closed.append((name[:NAME_LENGTH], prepared))
+                self.segment.closed.append((name[:NAME_LENGTH], prepared, self.segment.asked))
+            self.segment.asked += 1
         self.segment.data += Message(kind, b"S" + server_name + b"\0").encoded
         return None
 
@@ -299,12 +302,15 @@ class _Pipeline:
             return _NO_PORTAL
         if kind == DESCRIBE and (objection := self._undone(name)) is not None:
             return objection
+        if kind == DESCRIBE and (unread := self._is_unread_in_failed(name)) is not None:
+            return unread
         if kind == DESCRIBE and portal is not None and portal.prepared is not None:
             if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
                 return objection
         self.segment.data += Message(kind, b"P" + cursors.server_name(client, called) + b"\0").encoded
         if kind == CLOSE:
             client.portals.pop(name, None)
+            self.segment.asked += 1
             cursors.closed(client, name)
             if name in self.segment.opened:
                 self.segment.opened.remove(name)
@@ -319,13 +325,15 @@ class _Pipeline:
             return (yield from self.object(_NO_PORTAL))
         if (undone := self._undone(name)) is not None:
             return (yield from self.object(undone))
+        if (unread := self._is_unread_in_failed(name)) is not None:
+            return (yield from self.object(unread))
         if portal is not None and portal.has_run:
             return (yield from self.object(self._failed(portal.statement) or refusals.has_run(name)))
         statement = portal.statement if portal else None
         execute = Message(EXECUTE, session.cursors.server_name(client, called) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
             self.segment.reads_cursor |= name in client.cursors
-            self.segment.data += execute
+            self._add_execute(execute)
             return True
         client.runs(statement.text[:2_000])
         if statement.kind in SPLITS:
@@ -334,8 +342,9 @@ class _Pipeline:
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return (yield from self.object(objection))
         self.segment.relay.notice += admission.warning(client, statement, is_sole=is_sole)
+        self.segment.relay.notice_at = self.segment.asked
         self.segment.executed.append(portal)
-        self.segment.data += execute
+        self._add_execute(execute)
         return True
 
     def _execute_split(self, name: bytes, portal: Portal, statement: Statement, execute: bytes) -> Work:
@@ -367,6 +376,10 @@ class _Pipeline:
             session.begin(client).executes = True
         return done
 
+    def _add_execute(self, execute: bytes) -> None:
+        self.segment.data += execute
+        self.segment.asked += 1
+
     # -- Statements on the server
 
     def _failed(self, statement: Statement | None) -> bytes | None:
@@ -379,6 +392,11 @@ class _Pipeline:
         """Return the error that the portal was closed by another client's rollback."""
         cursor = self.client.cursors.get(portal)
         return refusals.cursor_undone(self.client.label, cursor.undone_by) if cursor and cursor.undone_by else None
+
+    def _is_unread_in_failed(self, name: bytes) -> bytes | None:
+        """Return the error that a cursor which SQL has declared is not read in a failed transaction."""
+        is_declared = name in self.client.cursors and name not in self.client.portals
+        return self._failed(None) if is_declared else None
 
     def _has_rows_in_failed(self, prepared: Prepared) -> bytes | None:
         """Return the error that the description of rows is in a failed transaction; that of no rows is given."""
@@ -410,11 +428,11 @@ class _Pipeline:
         self._add_parse(Parsing(b"", prepared, is_hidden=True))
 
     def _add_parse(self, parsing: Parsing) -> None:
-        parsing.is_next = len(self.segment.data) == self.segment.parsed
+        parsing.at = self.segment.asked
+        self.segment.asked += 1
         self.segment.parses.append(parsing)
         self.segment.relay.parses.append(parsing)
         self.segment.data += parsing.prepared.parse
-        self.segment.parsed = len(self.segment.data)
 
 
 def _is_executed(following: Sequence[Message]) -> bool:

@@ -30,6 +30,8 @@ _NOT_EXECUTED: Final = frozenset({"08P01", "42601"})
 _CANCELLED: Final = "57014"
 
 COMMAND_COMPLETE: Final = ord("C")
+#: ParseComplete, BindComplete, CloseComplete and the three ends of an Execute.
+_ANSWERS: Final = frozenset(b"123CIs")
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class Parsing:
         prepared: The statement.
         previous: What the client had under that name.
         is_hidden: Whether the client did not ask for it.
-        is_next: Whether nothing stands between it and the Parse before, so that an error in its place is its own.
+        at: How many answers come before its own.
         is_done: Whether the server has confirmed it.
     """
 
@@ -49,7 +51,7 @@ class Parsing:
     prepared: Prepared
     previous: Prepared | None = None
     is_hidden: bool = False
-    is_next: bool = True
+    at: int = 0
     is_done: bool = False
 
 
@@ -79,7 +81,9 @@ class Relay(Reply):
         super().__init__()
         self.client = client
         self.bound = 0  # how many portals the server has bound
+        self.answered = 0  # how many of Parse, Bind, Close and Execute; none of Describe
         self.notice = b""  # goes out before the next command tag or the error in its place
+        self.notice_at = 0  # how many answers come before that
         self.parses: deque[Parsing] = deque()
         self._prepared = prepared
         self._text = text
@@ -94,6 +98,7 @@ class Relay(Reply):
 
     def special(self, kind: int, message: bytes) -> None:
         """Pass one message on, or keep it back."""
+        self.answered += kind in _ANSWERS
         if kind == COMMAND_COMPLETE:
             self._complete(message)
             return
@@ -110,7 +115,7 @@ class Relay(Reply):
         elif kind == 69:  # ErrorResponse
             self.client.is_told_of_end |= b"\0VFATAL\0" in message
             message = self.error = self._own(message)
-            if self.notice and not self.parses and self.fields.get("C") not in _NOT_EXECUTED:
+            if self.notice and self.answered == self.notice_at and self.fields.get("C") not in _NOT_EXECUTED:
                 message = self.notice + message
         elif kind == 78:  # NoticeResponse
             message = self._own(message)

@@ -52,7 +52,7 @@ def _is_final(client: Client, parts: Parts) -> bool:
         return True
     first, _ = parts[0]
     has_failed = client.transaction is not None and client.transaction.failed
-    return (len(parts) == 1 and first.kind in CONTROL) or (has_failed and first.kind not in sql.EXITS)
+    return all(each.kind in CONTROL for each, _ in parts) or (has_failed and first.kind not in sql.EXITS)
 
 
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:

@@ -488,7 +488,7 @@ def _read_copy(text: str, parts: list[Token]) -> Statement:
 
 
 def _named(kind: Kind, text: str, parts: list[Token], at: int) -> Statement:
-    if len(parts) <= at:
+    if len(parts) <= at or parts[at].text == '""':
         return Statement(Kind.WRITE, text)
     return Statement(kind, text, name=parts[at].name, name_at=(parts[at].start, parts[at].end))
 

@@ -38,6 +38,10 @@ _NEEDS = "E 25P01 {} can only be used in transaction blocks"
         (["select 1; prepare transaction 'x'"], ["C SELECT", _NOT_IN_TRANSACTION, _NOT_PREPARED, "Z I"]),
         (["begin; release b", "prepare transaction 'x'"], ["C BEGIN", _NO_SAVEPOINT, "Z E", "C ROLLBACK", "Z I"]),
         (["savepoint a"], [_NEEDS.format("SAVEPOINT"), "Z I"]),
+        (
+            ["set transaction read only; discard temp; begin read write"],
+            ["C SET", "C DISCARD TEMP", "E 25001 transaction read-write mode must be set before any query", "Z I"],
+        ),
         (["release a"], [_NEEDS.format("RELEASE SAVEPOINT"), "Z I"]),
         (["rollback to a"], [_NEEDS.format("ROLLBACK TO SAVEPOINT"), "Z I"]),
         (["begin; savepoint a; release a"], ["C BEGIN", "C SAVEPOINT", "C RELEASE", "Z T"]),

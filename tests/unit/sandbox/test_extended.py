@@ -73,14 +73,54 @@ def test_a_statement_that_failed_to_be_prepared_is_not_there(table: Table, serve
     assert client.statements[b"s"].rest.startswith(b"select 1")
 
 
-def test_a_closed_statement_is_there_again_after_an_error(table: Table, server: ScriptedServer) -> None:
-    """It may not have been closed; where it was, the server will say so."""
+def test_a_statement_is_closed_before_an_error_and_not_behind_it(table: Table, server: ScriptedServer) -> None:
+    """One that was closed before is prepared anew under its name; one that was not, because of it, is there still."""
+    client = table.join()
+    table.talk(client, "P s select 1", "P t select 2", "S")
+    server.on("select wrong", WRONG, at="P")
+    table.talk(client, "C s s", "P - select wrong", "C s t", "S")
+
+    assert set(client.statements) == {b"t"}
+    assert table.talk(client, "P s select 3", "D s t", "S") == ["1", "n", "Z I"]
+
+
+def test_an_unnamed_statement_that_fails_is_gone_with_the_one_before(table: Table, server: ScriptedServer) -> None:
+    """Also where others of the pipeline have been answered before it."""
     client = table.join()
     table.talk(client, "P s select 1", "S")
     server.on("select wrong", WRONG, at="P")
-    table.talk(client, "C s s", "P - select wrong", "S")
+    table.talk(client, "P - select 2", "B - s", "E -", "P - select wrong", "S")
 
     assert set(client.statements) == {b"s"}
+
+
+def test_a_warning_comes_before_the_error_of_its_statement(table: Table, server: ScriptedServer) -> None:
+    """Whatever else is prepared behind it."""
+    server.on("set local work_mem = 1", wire.error("22023", "too small"))
+    lines = ("P - set local work_mem = 1", "B - -", "E -", "P s select 1", "S")
+
+    answers = table.talk(table.join(), *lines)
+    assert [answer[:7] for answer in answers] == ["1", "2", "N 25P01", "E 22023", "Z I"]
+
+
+def test_a_declared_cursor_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
+    """It is there, and can be neither described nor executed."""
+    client = table.join()
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin", "Q declare c cursor for select 1", "Q select 1/0")
+
+    for line in ("D p c", "E c"):
+        assert table.talk(client, line, "S")[0].startswith("E 25P02"), line
+
+
+def test_parameters_of_prepare_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
+    """They are those of the statement that it names, not its own."""
+    client = table.join()
+    table.talk(client, "P s prepare p (int) as select $1", "S")
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin", "Q select 1/0")
+
+    assert table.talk(client, "B - s", "S")[0].startswith("E 25P02")
 
 
 def test_portals_of_a_failed_pipeline(table: Table, server: ScriptedServer) -> None:
