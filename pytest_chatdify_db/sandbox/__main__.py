@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
-from pytest_chatdify_db.sandbox.core import Identity
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
 from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.host import Host
+from pytest_chatdify_db.sandbox.login import Identity
 
 
 def main(flag_fd: int, control_fd: int, notes_fd: int, *listener_fds: int) -> int:

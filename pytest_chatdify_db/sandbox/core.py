@@ -9,26 +9,25 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import at_once, leftovers, parameters, refusals, service
+from pytest_chatdify_db.sandbox import at_once, leftovers, login, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage, Store
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.journal import Journal
+from pytest_chatdify_db.sandbox.login import Identity, Refused
 from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.server_session import Broken
 from pytest_chatdify_db.sandbox.session import SharedSession
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 Job = Generator[Exchange, None, Any]
-
-_CLEARTEXT: Final = wire.message(b"R", wire.pack_int32(3))
 
 
 class Outside(Protocol):
@@ -55,15 +54,6 @@ class Outside(Protocol):
 
 class Unavailable(Exception):
     """A session cannot be had; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who may connect: one role, its password, one database."""
-
-    user: str
-    password: str = field(repr=False)
-    database: str
 
 
 @dataclass(slots=True)
@@ -111,13 +101,17 @@ class Core:
             while client.stage is Stage.STARTING and (packet := client.take_first_packet()) is not None:
                 self._introduce(client, packet)
             if client.stage is Stage.IDENTIFYING and (password := client.take_password()) is not None:
-                self._check_password(client, password)
+                login.identify(client, password, self.identity)
+                self._let_in(client)
             if client.stage is Stage.READY:
                 client.cut()
         except wire.ProtocolViolation as problem:
-            self._refuse(client, "08P01", str(problem))
+            self._refuse(client, Refused("08P01", str(problem)))
         except OSError as problem:
-            self._refuse(client, "53100", f"the data of COPY cannot be kept until there is all of it: {problem}")
+            text = f"the data of COPY cannot be kept until there is all of it: {problem}"
+            self._refuse(client, Refused("53100", text))
+        except Refused as refusal:
+            self._refuse(client, refusal)
         self._enqueue(client)
 
     def closed(self, client: Client) -> None:
@@ -149,44 +143,11 @@ class Core:
             self.cancel(wire.int32(packet + b"\0\0\0\0", 8), packet[12:])
             self._drop(client)
         else:
-            self._start(client, packet, code)
+            login.start(client, packet, code, self.outside.random)
 
-    def _start(self, client: Client, packet: bytes, protocol: int) -> None:
-        if protocol >> 16 != 3:
-            asked = f"{protocol >> 16}.{protocol & 0xFFFF}"
-            self._refuse(client, "0A000", f"unsupported frontend protocol {asked}: server supports 3.0 to 3.2")
-            return
-        given = wire.startup_parameters(packet)
-        if not given.get("user"):
-            self._refuse(client, "28000", "no PostgreSQL user name specified in startup packet")
-            return
-        client.user, client.database = given.get("user", ""), given.get("database", given.get("user", ""))
-        unknown = [name for name in given if name.startswith("_pq_.")]
-        if protocol > wire.PROTOCOL_3_2 or unknown:
-            names = b"".join(name.encode() + b"\0" for name in unknown)
-            newest = min(protocol, wire.PROTOCOL_3_2)
-            client.send(wire.message(b"v", wire.pack_int32(newest) + wire.pack_int32(len(unknown)) + names))
-        if protocol >= wire.PROTOCOL_3_2:
-            client.key = self.outside.random(32)
-        if given.get("replication", "off") not in {"off", "false", "0", "no"}:
-            self._refuse(client, "0A000", "replication connections are not available in a test")
-            return
-        try:
-            client.parameters.start(parameters.startup_settings(given))
-        except parameters.BadOption as problem:
-            self._refuse(client, "42601", *problem.args)
-            return
-        client.stage = Stage.IDENTIFYING
-        client.send(_CLEARTEXT)
-
-    def _check_password(self, client: Client, password: bytes) -> None:
-        identity = self.identity
-        if client.user != identity.user or not hmac.compare_digest(password, identity.password.encode()):
-            self._refuse(client, "28P01", f'password authentication failed for user "{client.user}"')
-        elif client.database != identity.database:
-            hint = f'This test run has one database, "{identity.database}"; DATABASE_URL names it.'
-            self._refuse(client, "3D000", f'database "{client.database}" does not exist', hint)
-        elif self.broken:
+    def _let_in(self, client: Client) -> None:
+        """Have a client that has identified itself greeted in its turn."""
+        if self.broken:
             client.send(refusals.server_gone(self.broken))
             self._drop(client)
         else:
@@ -203,8 +164,8 @@ class Core:
         else:
             self._drop(client)
 
-    def _refuse(self, client: Client, sqlstate: str, text: str, hint: str = "") -> None:
-        client.send(wire.error(sqlstate, text, hint=hint, severity="FATAL"))
+    def _refuse(self, client: Client, refusal: Refused) -> None:
+        client.send(refusal.error)
         self._drop(client)
 
     def _drop(self, client: Client) -> None:

@@ -20,10 +20,11 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
 from pytest_chatdify_db.sandbox import parameters, waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
-from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Task, Unavailable
+from pytest_chatdify_db.sandbox.core import Core, Job, Task, Unavailable
 from pytest_chatdify_db.sandbox.dialogue import Said, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
+from pytest_chatdify_db.sandbox.login import Identity
 from pytest_chatdify_db.sandbox.orders import Orders
 from pytest_chatdify_db.sandbox.server_session import Broken
 from pytest_chatdify_db.sandbox.sockets import Peer, Sockets, wants_more

@@ -14,12 +14,16 @@ from typing import Any, Final, Protocol
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.client import Client, Memory, Stage, Store
-from pytest_chatdify_db.sandbox.core import Core, Identity, Job, Unavailable
+from pytest_chatdify_db.sandbox.core import Core, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.lexer import split
+from pytest_chatdify_db.sandbox.login import Identity
 from tests.integration.sandbox.scripts import Step, show
 
 REPORTED: Final = {"client_encoding": "UTF8", "TimeZone": "UTC", "is_superuser": "on", "server_version": "18.4"}
+
+#: What a client says when it is asked for its password.
+PASSWORD: Final = wire.message(b"p", b"pw\0")
 
 #: What a server begins COPY FROM STDIN with, in text format and one column.
 COPY_IN: Final = wire.message(b"G", b"\0" + wire.pack_int16(1) + wire.pack_int16(0))
@@ -217,7 +221,7 @@ class Table:
         """Connect a client and log it in."""
         client = self.core.connected()
         startup = wire.startup({"user": "u", "database": "d", **parameters})
-        self.feed(client, startup + wire.message(b"p", b"pw\0"))
+        self.feed(client, startup + PASSWORD)
         return client
 
     def feed(self, client: Client, data: bytes) -> None:
@@ -254,6 +258,10 @@ class Table:
         client.out.clear()
         return [wire.message(kind.encode(), body) for kind, body in messages(data)]
 
+    def told(self, client: Client) -> list[str]:
+        """Return the same in readable lines."""
+        return [show(message) for message in self.heard(client)]
+
     def ask(self, job: Job) -> Any:
         """Have the test run ask for *job*, and return what it is answered."""
         answers: list[Any] = []
@@ -266,4 +274,4 @@ class Table:
         self.heard(client)
         steps = (line.partition(" ") for line in lines)
         self.feed(client, b"".join(Step("", kind, rest).data for kind, _, rest in steps))
-        return [show(message) for message in self.heard(client)]
+        return self.told(client)
