@@ -81,6 +81,101 @@ def test_what_is_not_so_is_said(project: Project) -> None:
     result.assert_outcomes(passed=7)
 
 
+def test_no_call_is_waited_for_without_end(project: Project) -> None:
+    """Not one that waits outside of PostgreSQL, nor one that sleeps there, tries again, or waits for the test."""
+    project.write(
+        "test_it.py",
+        """
+        import threading
+        import pytest
+        from sqlalchemy import select, func, text
+        from sqlalchemy.exc import OperationalError
+
+        pytestmark = pytest.mark.chatdify_db(isolation="database")
+        lock = select(func.pg_advisory_xact_lock(1))
+        never = "the call waits for no lock, and has not ended in 0.1 s"
+
+        @pytest.fixture(autouse=True)
+        def impatient(monkeypatch):
+            monkeypatch.setattr("pytest_chatdify_db.fixtures.concurrency._PATIENCE", 0.5)
+
+        @pytest.fixture
+        def held(chatdify_db_concurrency):
+            session = chatdify_db_concurrency.session()
+            session.execute(lock)
+            return session
+
+        def test_waits_elsewhere(chatdify_db_concurrency):
+            with pytest.raises(AssertionError, match=never):
+                with chatdify_db_concurrency.waits(threading.Event().wait, timeout=0.1): ...
+
+        def test_sleeps(chatdify_db_concurrency):
+            session = chatdify_db_concurrency.session()
+            with pytest.raises(AssertionError, match=never):
+                sleep = lambda: session.execute(text("SELECT pg_sleep(3600)"))
+                with chatdify_db_concurrency.waits(sleep, timeout=0.1): ...
+
+        def test_tries_again(chatdify_db_concurrency, held):
+            session, is_over = chatdify_db_concurrency.session(), threading.Event()
+            def call():
+                while not is_over.is_set():
+                    try:
+                        session.execute(lock)
+                    except OperationalError:
+                        session.rollback()
+            with pytest.raises(AssertionError, match="the call still waits"):
+                with chatdify_db_concurrency.waits(call, timeout=0.5): ...
+            is_over.set()
+            held.rollback()
+
+        def test_together(chatdify_db_concurrency, held):
+            session = chatdify_db_concurrency.session()
+            text = "1 of 2 calls have not ended in 0.2 s:\\nsession [0-9]+ waits for [0-9]+: SELECT"
+            with pytest.raises(AssertionError, match=text):
+                chatdify_db_concurrency.together(lambda: session.execute(lock), lambda: 1, timeout=0.2)
+
+        def test_together_elsewhere(chatdify_db_concurrency):
+            with pytest.raises(AssertionError, match="1 of 1 calls .*:\\nno session waits for a lock"):
+                chatdify_db_concurrency.together(threading.Event().wait, timeout=0.1)
+
+        def test_nothing_together(chatdify_db_concurrency):
+            assert chatdify_db_concurrency.together() == []
+        """,
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=6)
+
+
+def test_a_session_that_waits_already_is_not_the_call_s(project: Project) -> None:
+    """Inside of a call that waits, another one has to wait by itself."""
+    project.write(
+        "test_it.py",
+        """
+        import threading
+        import pytest
+        from sqlalchemy import select, func
+
+        @pytest.mark.chatdify_db(isolation="database")
+        def test_it(chatdify_db_concurrency):
+            one, two = chatdify_db_concurrency.session(), chatdify_db_concurrency.session()
+            lock = select(func.pg_advisory_xact_lock(1))
+            one.execute(lock)
+            with chatdify_db_concurrency.waits(lambda: two.execute(lock)):
+                is_over = threading.Event()
+                with pytest.raises(AssertionError, match="the call did not wait: it returned"):
+                    def call():
+                        return is_over.wait(0.2)
+                    with chatdify_db_concurrency.waits(call):
+                        is_over.set()
+                one.rollback()
+        """,
+    )
+
+    project.run().assert_outcomes(passed=1)
+
+
 def test_only_with_a_database_of_its_own(project: Project) -> None:
     """Elsewhere the error says why, and what to write."""
     project.write("test_it.py", "def test_it(chatdify_db_concurrency): ...")
