@@ -14,7 +14,7 @@ from pytest_chatdify_db.sandbox import names, refusals, temporary
 from pytest_chatdify_db.sandbox.client import Client, Prepared
 from pytest_chatdify_db.sandbox.lexer import tokens
 from pytest_chatdify_db.sandbox.session import SharedSession
-from pytest_chatdify_db.sandbox.sql import EXITS, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import EXITS, Kind, Statement
 from pytest_chatdify_db.sandbox.texts import shown
 
 _PARAMETER: Final = re.compile(r"\$[0-9]+")

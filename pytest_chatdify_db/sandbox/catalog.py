@@ -9,7 +9,7 @@ from typing import Final
 
 from pytest_chatdify_db.postgres.quoting import in_ascii
 from pytest_chatdify_db.sandbox.lexer import text_of, words
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Statement
 
 #: Yields rows (sort, name, tables):
 #: "deferrable" or "deferred" constraints with the names of the tables whose changes they check (there is no SET

@@ -19,7 +19,7 @@ from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, cut
 from pytest_chatdify_db.sandbox.parameters import Change, InForce, Parameters
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
 from pytest_chatdify_db.sandbox.texts import Text, shown
 from pytest_chatdify_db.sandbox.transactions import Transaction

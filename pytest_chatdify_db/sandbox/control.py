@@ -16,7 +16,7 @@ from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.lexer import exactly
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Modes, Statement
 from pytest_chatdify_db.sandbox.transactions import Level, Transaction
 
 #: Levels that the shared transaction has (READ UNCOMMITTED is READ COMMITTED, section 13.2). A read-only transaction

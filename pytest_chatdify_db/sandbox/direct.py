@@ -13,7 +13,7 @@ from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import in_ascii, quote_name
-from pytest_chatdify_db.sandbox import leftovers, names, parameters, sql, texts
+from pytest_chatdify_db.sandbox import leftovers, names, parameters, texts
 from pytest_chatdify_db.sandbox.client import (
     BIND,
     CLOSE,
@@ -31,18 +31,18 @@ from pytest_chatdify_db.sandbox.client import (
 )
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, text_of
 from pytest_chatdify_db.sandbox.relay import own_words
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Text
 
 _HEADER = Struct("!i")
 
 #: Kinds of statement that leave the data of a database as it is.
-_HARMLESS: Final = frozenset(sql.Kind) - {
-    sql.Kind.WRITE,
-    sql.Kind.COPY_IN,
-    sql.Kind.EXECUTE,
-    sql.Kind.PREPARE,
-    sql.Kind.PREPARE_TRANSACTION,
+_HARMLESS: Final = frozenset(Kind) - {
+    Kind.WRITE,
+    Kind.COPY_IN,
+    Kind.EXECUTE,
+    Kind.PREPARE,
+    Kind.PREPARE_TRANSACTION,
 }
 _SEQUENCES: Final = frozenset({"nextval", "setval"})
 #: Messages that the server answers to the end.

@@ -14,7 +14,7 @@ from typing import Final
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.lexer import code
 from pytest_chatdify_db.sandbox.reports import DirtyRead
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Statement
 
 #: What the application name of a connection begins with that belongs to the test itself, not to the application.
 TEST_APPLICATION: Final = "pytest"

@@ -14,7 +14,7 @@ from pytest_chatdify_db.sandbox import catalog, dirty, names, temporary
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.ledger import Ledger
 from pytest_chatdify_db.sandbox.lexer import text_of
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Statement
 
 _WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals, sql
+from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals
 from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import (
     BIND,
@@ -30,7 +30,7 @@ from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 from pytest_chatdify_db.sandbox.relay import Parsing, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS
-from pytest_chatdify_db.sandbox.sql import TRANSACTIONAL, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import TRANSACTIONAL, Kind, Statement, overlays
 from pytest_chatdify_db.sandbox.texts import shown
 
 _NO_PORTAL: Final = wire.error("34000", 'portal "" does not exist')
@@ -260,7 +260,7 @@ class _Pipeline:
         prepared = self.client.statements.get(name[:NAME_LENGTH])
         if prepared is None or prepared.statement is None:
             return False
-        return sql.overlays(prepared.statement, (each.statement for each in self.segment.executed if each.statement))
+        return overlays(prepared.statement, (each.statement for each in self.segment.executed if each.statement))
 
     def _bind_in_failed(self, portal: bytes, name: bytes, prepared: Prepared | None, rest: bytes) -> bytes | None:
         """Return the error of a Bind in a failed transaction, as ``exec_bind_message`` looks for it."""

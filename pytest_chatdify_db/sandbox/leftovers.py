@@ -12,7 +12,7 @@ from typing import Final
 from pytest_chatdify_db.sandbox import temporary
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.reports import Leftover
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Statement
 
 LOCK: Final = "advisory lock"
 _TABLE: Final = "temporary table "

@@ -59,6 +59,7 @@ _UNICODE = re.compile(rf"u&(['\"])(.*?)\1(?:{_UESCAPE})?", re.DOTALL | re.IGNORE
 _CODE = re.compile(r"[0-9A-Fa-f]{4,6}")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _WORD = re.compile(NAME)
+_LEAD = re.compile(rf"(?:{SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({NAME})?", re.DOTALL)
 #: A name is tried where a word begins, and whole: megabytes of hexadecimal digits would else take for ever.
 _CALL = re.compile(rf"(?<![A-Za-z0-9_$\x80-\xff])({NAME}+)\"?[ \t\n\r]*\(")
 #: What may hold semicolons that end no statement: function bodies in SQL, and the actions of a rule.
@@ -145,6 +146,13 @@ def cut(identifier: str) -> str:
         return identifier
     whole = identifier[:NAME_LENGTH].encode("latin-1").decode("utf-8", "ignore")
     return whole.encode().decode("latin-1")
+
+
+def leading_name(text: str) -> str | None:
+    """Return the name that *text* begins with, behind simple comments; None if something else comes first."""
+    lead = _LEAD.match(text)
+    assert lead is not None  # every part of the pattern is optional
+    return lead.group(1)
 
 
 def tokens(text: str, pattern: re.Pattern[str] = _TOKEN) -> Iterator[Token]:

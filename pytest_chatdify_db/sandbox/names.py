@@ -15,7 +15,7 @@ from pytest_chatdify_db.sandbox import texts
 from pytest_chatdify_db.sandbox.client import Client, Cursor, Prepared
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, Token
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Parts, Replacement, Text
 
 _STATEMENTS: Final = frozenset({Kind.PREPARE, Kind.EXECUTE, Kind.DEALLOCATE})

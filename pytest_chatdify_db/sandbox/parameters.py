@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
 from pytest_chatdify_db.sandbox.lexer import Token, arguments
 from pytest_chatdify_db.sandbox.reading import Reading
-from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, SESSION_LIMITS, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import MODE_PARAMETERS, SESSION_LIMITS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, Settings
 
 #: Parameters that other ones hang on: changed first and in this order (SET ROLE is checked against the session user).

@@ -18,7 +18,7 @@ from pytest_chatdify_db.sandbox.client import (
 )
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import Kind, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Statement
 
 
 def serve(session: SharedSession, client: Client, unit: list[Message]) -> Generator[Exchange, None, None]:

@@ -17,7 +17,7 @@ from pytest_chatdify_db.sandbox.lexer import text_of
 from pytest_chatdify_db.sandbox.parameters import Change
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.server_session import ServerSession
-from pytest_chatdify_db.sandbox.sql import MODE_PARAMETERS, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import MODE_PARAMETERS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import (
     READ_ONLY_END,
     Settings,

@@ -15,7 +15,7 @@ from pytest_chatdify_db.sandbox.backend import Exchange
 from pytest_chatdify_db.sandbox.client import BIND, EXECUTE, QUERY, SYNC, Client, Message, Portal
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Statement
 from pytest_chatdify_db.sandbox.transactions import Savepoint, Transaction
 
 #: Of the unnamed portal, to its end.

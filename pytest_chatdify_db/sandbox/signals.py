@@ -12,7 +12,7 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.lexer import Token, arguments
-from pytest_chatdify_db.sandbox.sql import SIGNALS, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import SIGNALS, Kind, Statement
 from pytest_chatdify_db.sandbox.transactions import Signal
 
 _VERBS: Final = {Kind.LISTEN: "listen", Kind.UNLISTEN: "unlisten", Kind.UNLISTEN_ALL: "unlisten", Kind.NOTIFY: "notify"}

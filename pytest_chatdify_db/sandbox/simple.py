@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox import admission, control, copying, names, parameters, signals, sql, texts
+from pytest_chatdify_db.sandbox import admission, control, copying, names, parameters, signals, texts
 from pytest_chatdify_db.sandbox.client import Client, Copying
 from pytest_chatdify_db.sandbox.relay import COMMAND_COMPLETE, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
-from pytest_chatdify_db.sandbox.sql import CONTROL, Kind, Statement
+from pytest_chatdify_db.sandbox.statement import CONTROL, EXITS, TRANSACTIONAL, Kind, Statement, overlays
 from pytest_chatdify_db.sandbox.texts import Parts
 
 #: Statements that cannot travel to the server in one text with others.
@@ -39,10 +39,10 @@ def _may_be_wrong(client: Client, text: bytes, parts: Parts) -> bool:
         return True
     first, _ = parts[0]
     if client.transaction is not None and client.transaction.failed:
-        return len(parts) > 1 or first.is_doubtful or first.kind not in sql.EXITS
+        return len(parts) > 1 or first.is_doubtful or first.kind not in EXITS
     if len(parts) > 1:
         statements = [statement for statement, _ in parts]
-        return any(each.kind in SPLITS or sql.overlays(each, statements) for each in statements)
+        return any(each.kind in SPLITS or overlays(each, statements) for each in statements)
     return (first.is_doubtful or not text.isascii()) and first.kind in SPLITS
 
 
@@ -52,7 +52,7 @@ def _is_final(client: Client, parts: Parts) -> bool:
         return True
     first, _ = parts[0]
     has_failed = client.transaction is not None and client.transaction.failed
-    return all(each.kind in CONTROL for each, _ in parts) or (has_failed and first.kind not in sql.EXITS)
+    return all(each.kind in CONTROL for each, _ in parts) or (has_failed and first.kind not in EXITS)
 
 
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:
@@ -69,7 +69,7 @@ def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: i
         elif statement.kind is Kind.COPY_IN:
             return not (yield from copying.begin(session, client, _copying(client, text, parts[index:])))
         else:
-            ends = is_last and statement.kind not in sql.TRANSACTIONAL and session.may_fail_at_commit(client)
+            ends = is_last and statement.kind not in TRANSACTIONAL and session.may_fail_at_commit(client)
             said = len(client.out)
             if not (yield from control.answer(session, client, statement, is_sole=of == 1)):
                 return True
@@ -81,7 +81,7 @@ def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: i
 
 def _is_apart(statement: Statement, before: Parts) -> bool:
     """Return whether *statement* goes to the server behind a request of what is *before* it, if at all."""
-    return statement.kind in SPLITS or sql.overlays(statement, [each for each, _ in before])
+    return statement.kind in SPLITS or overlays(statement, [each for each, _ in before])
 
 
 def _commit_behind(session: SharedSession, client: Client, said: int) -> Work:

@@ -1,4 +1,4 @@
-"""What a statement does to transactions and to the session, read from its text without executing it.
+"""From the text of a query to its statements: what each does to transactions and to the session.
 
 The rule: recognise what the sandbox must answer or undo by itself, and leave everything else, wrong SQL included, to
 the server.
@@ -7,217 +7,24 @@ the server.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import Enum, auto
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from pytest_chatdify_db.sandbox.lexer import NAME, SPACE, Token, bare, called, folded, split, tokens
+from pytest_chatdify_db.sandbox.lexer import Token, bare, leading_name, split, tokens
+from pytest_chatdify_db.sandbox.statement import CACHED_LENGTH, MODE_PARAMETERS, SESSION_LIMITS, Kind, Modes, Statement
 
-
-class Kind(Enum):
-    """What the sandbox has to do about a statement."""
-
-    # That of Enum is written in Python, and every statement is looked up in several sets.
-    __hash__ = object.__hash__
-
-    EMPTY = auto()
-    READ = auto()
-    WRITE = auto()
-
-    BEGIN = auto()
-    COMMIT = auto()
-    ROLLBACK = auto()
-    SAVEPOINT = auto()
-    RELEASE = auto()
-    ROLLBACK_TO = auto()
-    PREPARE_TRANSACTION = auto()
-    SET_TRANSACTION = auto()
-    SESSION_CHARACTERISTICS = auto()
-
-    SET = auto()
-    SET_LOCAL = auto()
-    SET_LIMIT = auto()
-    SET_LOCAL_LIMIT = auto()
-    RESET_LIMIT = auto()
-    RESET = auto()
-    RESET_ALL = auto()
-    SET_CONSTRAINTS = auto()
-    DISCARD_TEMP = auto()
-    DISCARD_ALL = auto()
-
-    COPY_IN = auto()
-    DECLARE = auto()
-    CURSOR = auto()
-    CLOSE = auto()
-    CLOSE_ALL = auto()
-    LOCK = auto()
-    PREPARE = auto()
-    EXECUTE = auto()
-    DEALLOCATE = auto()
-    DEALLOCATE_ALL = auto()
-    LISTEN = auto()
-    UNLISTEN = auto()
-    UNLISTEN_ALL = auto()
-    NOTIFY = auto()
-
-
-#: Statements that begin, end or divide transactions.
-TRANSACTIONAL: Final = frozenset(
-    {
-        Kind.BEGIN,
-        Kind.COMMIT,
-        Kind.ROLLBACK,
-        Kind.SAVEPOINT,
-        Kind.RELEASE,
-        Kind.ROLLBACK_TO,
-        Kind.PREPARE_TRANSACTION,
-    }
-)
-
-#: Answered from the model of transactions; the server never sees them as they are written.
-CONTROL: Final = TRANSACTIONAL | {
-    Kind.SET_TRANSACTION,
-    Kind.SESSION_CHARACTERISTICS,
-    Kind.SET_LIMIT,
-    Kind.SET_LOCAL_LIMIT,
-    Kind.RESET_LIMIT,
-    Kind.DISCARD_TEMP,
-    Kind.DISCARD_ALL,
-    Kind.RESET_ALL,
-    Kind.CLOSE_ALL,
-    Kind.DEALLOCATE_ALL,
-}
-
-#: Known to the server by what they say to it, but to the clients by what the sandbox tells them at COMMIT.
-SIGNALS: Final = frozenset({Kind.LISTEN, Kind.UNLISTEN, Kind.UNLISTEN_ALL, Kind.NOTIFY})
-
-_BLIND: Final = SIGNALS | {
-    Kind.EMPTY,
-    Kind.SET,
-    Kind.SET_LOCAL,
-    Kind.RESET,
-    Kind.SET_CONSTRAINTS,
-    Kind.PREPARE,
-    Kind.DEALLOCATE,
-}
-
-#: Statements for which the server takes no snapshot.
-_NO_SNAPSHOT: Final = _BLIND - {Kind.PREPARE, Kind.DEALLOCATE} | {Kind.LOCK, Kind.CURSOR}
-
-#: Statements that a client may send while its transaction has failed (the server's IsTransactionExitStmt).
-EXITS: Final = frozenset({Kind.COMMIT, Kind.ROLLBACK, Kind.ROLLBACK_TO, Kind.PREPARE_TRANSACTION})
-
-
-@dataclass(frozen=True)
-class Modes:
-    """The transaction modes of BEGIN, SET TRANSACTION and their kin, and its snapshot; None where one is not given."""
-
-    isolation: str | None = None
-    read_only: bool | None = None
-    deferrable: bool | None = None
-    snapshot: str | None = None
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement of a query text.
-
-    Args:
-        kind: What the sandbox has to do.
-        text: The statement as written, without the semicolon.
-        tag: The command tag the server answers a control statement with.
-        name: The savepoint, parameter, cursor, prepared statement or channel it names.
-        argument: The payload of NOTIFY.
-        modes: Its transaction modes.
-        chain: Whether it says AND CHAIN.
-        is_holdable: Whether the cursor it declares outlives its transaction.
-        is_doubtful: Whether it may be a control statement and may be wrong, which the server has to say.
-    """
-
-    kind: Kind
-    text: str
-    tag: str = ""
-    name: str = ""
-    argument: str = ""
-    modes: Modes = Modes()
-    chain: bool = False
-    name_at: tuple[int, int] = (0, 0)
-    is_holdable: bool = False
-    is_doubtful: bool = False
-
-    @cached_property
-    def verb(self) -> str:
-        """Its first word."""
-        first = _first_name(self.text)
-        return first.lower() if first is not None else next(tokens(self.text)).word
-
-    @cached_property
-    def calls(self) -> frozenset[str]:
-        """The names that an opening parenthesis follows: every function it calls directly, and some more."""
-        if len(self.text) <= CACHED_LENGTH and _HIDES_CALLS.search(self.text):
-            return frozenset(folded(token.name) for token in tokens(self.text))
-        return called(self.text)
-
-    @cached_property
-    def current_of(self) -> Token | None:
-        """The name of the cursor whose row it changes, None if that is no cursor's."""
-        if _CURRENT.search(self.text) is None:
-            return None
-        parts = list(tokens(self.text))
-        words = [part.word for part in parts]
-        found = (at for at in range(3, len(parts)) if words[at - 3 : at] == ["where", "current", "of"])
-        return next((parts[at] for at in found), None)
-
-    @cached_property
-    def is_plain_read(self) -> bool:
-        """Whether it is a query that does nothing else the sandbox must note, unless the catalog knows better."""
-        return self.kind is Kind.READ and not any("advisory" in name or name in _NOTED for name in self.calls)
-
-    @cached_property
-    def returns_rows(self) -> bool:
-        """Whether it answers with rows, as far as its words tell."""
-        return self.kind in {Kind.READ, Kind.CURSOR} or "returning" in self.text.lower()
-
-    @cached_property
-    def takes_snapshot(self) -> bool:
-        """Whether it is a query as the server understands it: before the first, modes of a transaction can be set."""
-        return self.kind not in _NO_SNAPSHOT and self.verb != "show"
-
-    @cached_property
-    def reads_data(self) -> bool:
-        """Whether it could see what another client wrote: not so for ``SELECT 1`` and its like."""
-        if self.kind is Kind.READ:
-            return _HARMLESS.match(self.text) is None
-        return self.kind not in CONTROL and self.kind not in _BLIND
-
-
-#: Functions by which a query sets a parameter or says something.
-_NOTED: Final = frozenset({"set_config", "pg_notify"})
-_LEAD = re.compile(rf"(?:{SPACE}|--[^\r\n]*(?:[\r\n]|\Z))*({NAME})?", re.DOTALL)
-_HARMLESS = re.compile(
-    rf"\s*(?:select\s+(?:'[^']*'|[0-9]+|(?:pg_catalog\.)?{NAME}\(\))\s*(?:as\s+\w+\s*)?\Z|show\s)", re.IGNORECASE
-)
-#: A comment in front of the parenthesis, or a name that is no plain word.
-_HIDES_CALLS = re.compile(rf'/\*|--|u&"|"(?!{NAME}")[^"]+"[ \t\n\r]*\(', re.IGNORECASE)
-_CURRENT = re.compile(r"\bcurrent\b", re.IGNORECASE)
 #: With CREATE, which is no name, EXPLAIN ANALYZE makes a table.
 _WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into|create)\b", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
-#: Parameters that stand for modes of the transaction, and the values of the one that has words for values.
-MODE_PARAMETERS: Final = frozenset({"transaction_isolation", "transaction_read_only", "transaction_deferrable"})
-#: Limits of time by which the server ends a session, which would be that of all.
-SESSION_LIMITS: Final = frozenset(
-    {"idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"}
-)
 _LIMITING: Final = {
     Kind.SET: Kind.SET_LIMIT,
     Kind.SET_LOCAL: Kind.SET_LOCAL_LIMIT,
     Kind.RESET: Kind.RESET_LIMIT,
 }
+#: The values of the one parameter of modes that has words for values.
 _LEVELS: Final = frozenset({"serializable", "repeatable read", "read committed", "read uncommitted"})
 #: All that may stand in the statements that begin and end transactions. With any other word the server finds an error.
 _BEGIN_WORDS: Final = frozenset(
@@ -227,7 +34,7 @@ _BEGIN_WORDS: Final = frozenset(
 _END_WORDS: Final = frozenset({"commit", "end", "rollback", "abort", "work", "transaction", "and", "no", "chain"})
 
 #: Statements that end in what they name, or nest: they are read to their end. Of the others the head is enough.
-_SHORT: Final = frozenset(
+_READ_WHOLE: Final = frozenset(
     {"copy", "fetch", "move", "set", "begin", "start", "commit", "end", "rollback", "abort", "release"}
 )
 _LEVEL = r"isolation level (?:serializable|repeatable read|read (?:un)?committed)"
@@ -246,13 +53,6 @@ _EXECUTING: Final = frozenset({"explain", "create"})
 _EXECUTE = re.compile(r"\bexecute\b", re.IGNORECASE)
 
 _HEAD_LENGTH: Final = 10
-#: Bytes of the longest text whose statements are remembered.
-CACHED_LENGTH: Final = 8_192
-
-
-def overlays(statement: Statement, before: Iterable[Statement]) -> bool:
-    """Return whether *statement* may set what one *before* it has set for longer; both are read back behind it."""
-    return statement.kind is Kind.SET_LOCAL and any(each.kind is Kind.SET for each in before)
 
 
 def parse(sql: bytes) -> tuple[Statement, ...]:
@@ -273,15 +73,8 @@ _parse_cached = lru_cache(maxsize=2_048)(_parse)
 # -- Classification
 
 
-def _first_name(text: str) -> str | None:
-    """Return the name that *text* begins with, behind simple comments; None if something else comes first."""
-    lead = _LEAD.match(text)
-    assert lead is not None  # every part of the pattern is optional
-    return lead.group(1)
-
-
 def _statement(text: str) -> Statement | None:
-    first = _first_name(text)
+    first = leading_name(text)
     if first is None:
         head = next(tokens(text), None)
         if head is None:
@@ -290,7 +83,7 @@ def _statement(text: str) -> Statement | None:
     word = first.lower()
     reader = _READERS.get(word)
     if reader is not None:
-        return reader(text, list(islice(tokens(text), None if word in _SHORT else _HEAD_LENGTH)))
+        return reader(text, list(islice(tokens(text), None if word in _READ_WHOLE else _HEAD_LENGTH)))
     if word in _EXECUTING and _EXECUTE.search(text) and (executes := _executes(text)) is not None:
         return executes
     if word in _READS or word == "(":
@@ -412,12 +205,22 @@ def _read_set(text: str, parts: list[Token]) -> Statement:
         doubt = _is_doubtful(_SET_CHARACTERISTICS, parts)
         return Statement(Kind.SESSION_CHARACTERISTICS, text, "SET", modes=_modes(words), is_doubtful=doubt)
     if words[1:2] == ["transaction"] or (words[1:2] in (["local"], ["session"]) and words[2:3] == ["transaction"]):
-        if _SET_SNAPSHOT.fullmatch(" ".join(words[:-1])) and parts[-1].text.endswith("'"):
-            return Statement(Kind.SET_TRANSACTION, text, "SET", modes=Modes(snapshot=parts[-1].literal))
-        if "snapshot" in words:
-            return Statement(Kind.WRITE, text)
-        doubt = _is_doubtful(_SET_MODES, parts)
-        return Statement(Kind.SET_TRANSACTION, text, "SET", modes=_modes(words), is_doubtful=doubt)
+        return _set_transaction(text, parts)
+    return _set_parameter(text, parts)
+
+
+def _set_transaction(text: str, parts: list[Token]) -> Statement:
+    words = _words(parts)
+    if _SET_SNAPSHOT.fullmatch(" ".join(words[:-1])) and parts[-1].text.endswith("'"):
+        return Statement(Kind.SET_TRANSACTION, text, "SET", modes=Modes(snapshot=parts[-1].literal))
+    if "snapshot" in words:
+        return Statement(Kind.WRITE, text)
+    doubt = _is_doubtful(_SET_MODES, parts)
+    return Statement(Kind.SET_TRANSACTION, text, "SET", modes=_modes(words), is_doubtful=doubt)
+
+
+def _set_parameter(text: str, parts: list[Token]) -> Statement:
+    words = _words(parts)
     kind, at = Kind.SET, 1
     if words[1:2] == ["local"]:
         kind, at = Kind.SET_LOCAL, 2

@@ -16,7 +16,7 @@ from typing import Final
 
 from pytest_chatdify_db.postgres.quoting import in_ascii, quote_literal, quote_name
 from pytest_chatdify_db.sandbox.lexer import Token, code, text_of
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import Statement
 
 _NAME: Final = r'("(?:[^"]|"")+"|[a-z_\x80-\xff][\w$\x80-\xff]*)'
 _SCHEMA: Final = rf"(?:{_NAME}\s*\.\s*)?"

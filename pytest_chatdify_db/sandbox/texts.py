@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.lexer import split
-from pytest_chatdify_db.sandbox.sql import Statement
+from pytest_chatdify_db.sandbox.statement import CACHED_LENGTH, Statement
 
 #: Statements and where each begins in the query text.
 Parts = Sequence[tuple[Statement, int]]
@@ -86,7 +86,7 @@ def shown(sql: bytes | str) -> str:
 
 def parts(text: bytes) -> Parts:
     """Return the statements of a query text, and where each begins."""
-    return _parts_cached(text) if len(text) <= sql.CACHED_LENGTH else _find_parts(text)
+    return _parts_cached(text) if len(text) <= CACHED_LENGTH else _find_parts(text)
 
 
 def _find_parts(text: bytes) -> Parts:

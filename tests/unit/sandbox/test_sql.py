@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_chatdify_db.postgres import quoting
 from pytest_chatdify_db.sandbox import lexer, sql
-from pytest_chatdify_db.sandbox.sql import Kind, Modes, Statement
+from pytest_chatdify_db.sandbox.statement import Kind, Modes, Statement
 
 K = Kind
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.sandbox import sql, temporary
+from pytest_chatdify_db.sandbox.statement import Statement
 from pytest_chatdify_db.sandbox.temporary import AtCommit, Temporary
 
 
-def one(text: str) -> sql.Statement:
+def one(text: str) -> Statement:
     """Return the one statement in *text*."""
     (statement,) = sql.parse(text.encode())
     return statement
