@@ -1,7 +1,8 @@
 """Archives of data directories in the user's cache: one file each, there as a whole or not at all.
 
 The cache can only make a start faster. What cannot be read, written, or trusted is done without, and nothing in it is
-ever needed twice: whoever reads an archive that another run removes meanwhile reads it to its end.
+ever needed twice: whoever reads an archive that another run removes meanwhile reads it to its end. Each ends with its
+checksum, for a file that is damaged would be a server with other data, which no other check need notice.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from subprocess import DEVNULL
 from typing import Final
 
 #: How many archives of template databases are kept, those used last, and how long one that nobody uses.
@@ -22,11 +25,17 @@ MOST: Final = 5
 LONGEST: Final = 30 * 24 * 3600.0
 
 TEMPLATES: Final = "template-"
+DATA: Final = "data-"
 VERSION: Final = "version-"
 _LAST: Final = "last-"
+_DRAFTS: Final = tuple(f".{kind}" for kind in (TEMPLATES, DATA, VERSION, _LAST))
 
 #: Seconds after which a draft belongs to nobody: no archive takes that long to write.
 _DRAFT_AGE: Final = 3600.0
+
+#: CRC-32 of whatever ends with its own CRC-32.
+_WHOLE: Final = 0x2144DF1C
+_CHUNK: Final = 8 << 20
 
 #: Of a server that runs: its pid file and what it shares with its processes. Both mean nothing to another server.
 _OF_THE_PROCESS: Final = ("--exclude=./postmaster.*", "--exclude=./pg_dynshmem/*")
@@ -77,7 +86,8 @@ def unpack(entry: Path, data: Path) -> bool:
     if not entry.is_file():
         return False
     data.mkdir(mode=0o700)
-    if _tar("-C", data, "-xpmf", entry) and (data / "PG_VERSION").is_file():
+    is_unpacked = _tar("-C", data, "-xpmf", entry, meanwhile=lambda: _checksum(entry) == _WHOLE)
+    if is_unpacked and (data / "PG_VERSION").is_file():
         # The time of its last use, by which `collect` goes.
         with suppress(OSError):
             os.utime(entry)
@@ -95,6 +105,9 @@ def keep(data: Path, entry: Path) -> bool:
         # What a project's seed stores is for its user's eyes only.
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if _tar("-C", data, *_OF_THE_PROCESS, "-cf", draft, "."):
+            checksum = _checksum(draft).to_bytes(4, "little")
+            with draft.open("ab") as file:
+                file.write(checksum)
             draft.rename(entry)
             kept = True
     with suppress(OSError):
@@ -103,33 +116,45 @@ def keep(data: Path, entry: Path) -> bool:
 
 
 def collect(spared: Path) -> None:
-    """Remove the archives of templates that were not used for long, or last of many; never *spared*."""
-    now = time.time()
+    """Remove what was not used for long, and all but the templates that were used last; never *spared*."""
     with suppress(OSError):
-        for path, used in _aged(spared.parent, f".{TEMPLATES}*"):
-            if now - used > _DRAFT_AGE:
+        for path, age in _ages(spared.parent, ".*"):
+            if age > _DRAFT_AGE and path.name.startswith(_DRAFTS):
                 path.unlink(missing_ok=True)
-        for kind in (_LAST, VERSION):
-            for path, used in _aged(spared.parent, f"{kind}*"):
-                if now - used > LONGEST:
+        for kind in (DATA, _LAST, VERSION):
+            for path, age in _ages(spared.parent, f"{kind}*"):
+                if age > LONGEST:
                     path.unlink(missing_ok=True)
-        entries = sorted(_aged(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1], reverse=True)
-        others = [(path, used) for path, used in entries if path != spared]
-        for rank, (path, used) in enumerate(others, start=1):
-            if rank >= MOST or now - used > LONGEST:
+        others = sorted(_ages(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1])
+        others = [(path, age) for path, age in others if path != spared]
+        for rank, (path, age) in enumerate(others, start=1):
+            if rank >= MOST or age > LONGEST:
                 path.unlink(missing_ok=True)
 
 
-def _aged(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
+def _ages(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
+    """Yield paths and the seconds since their last use; one to come was noted by a clock that was wrong, by as much."""
+    now = time.time()
     for path in where.glob(pattern):
         # Another run may have removed it.
         with suppress(FileNotFoundError):
-            yield path, path.stat().st_mtime
+            yield path, abs(now - path.stat().st_mtime)
 
 
-def _tar(*arguments: str | Path) -> bool:
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _tar(*arguments: str | Path, meanwhile: Callable[[], bool] = lambda: True) -> bool:
+    """Run tar, and *meanwhile* beside it; return whether both went well."""
+    command = ["tar", "--blocking-factor=64", *arguments]
     try:
-        done = subprocess.run(["tar", "--blocking-factor=64", *arguments], capture_output=True, check=False)  # noqa: S603, S607 - PATH's own
+        with subprocess.Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:  # noqa: S603 - PATH's own
+            went_well = meanwhile()
     except OSError:
         return False
-    return done.returncode == 0
+    return went_well and process.returncode == 0

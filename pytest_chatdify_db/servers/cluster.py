@@ -20,7 +20,7 @@ from pytest_chatdify_db.servers.base import Progress
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 
 #: Raised when what lies in the cache changes its form.
-_LAYOUT: Final = 4
+_LAYOUT: Final = 5
 
 _ALWAYS: Final = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--lc-messages=C", "--wal-segsize=1", "--no-sync")
 _MAPS: Final = ("global/*_fsm", "global/*_vm", "base/*/*_fsm", "base/*/*_vm")
@@ -50,7 +50,7 @@ def entries(binaries: Binaries, user: RunAs, template: str = "") -> list[Path]:
     facts = (_LAYOUT, binaries.version, size, initdb_options(binaries.major), user.uid)
     key = f"{'.'.join(map(str, binaries.version))}-{sha256(repr(facts).encode()).hexdigest()[:12]}"
     names = [f"{archives.TEMPLATES}{key}-{template}.tar"] if template else []
-    return [archives.directory() / name for name in [*names, f"data-{key}.tar"]]
+    return [archives.directory() / name for name in [*names, f"{archives.DATA}{key}.tar"]]
 
 
 def prepare(

@@ -17,7 +17,7 @@ import pytest
 from pytest_chatdify_db import servers
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.connection import connect
-from pytest_chatdify_db.servers import Server, cluster, embedded, supervisor
+from pytest_chatdify_db.servers import Server, archives, cluster, embedded, supervisor
 from pytest_chatdify_db.servers import binaries as programs
 from pytest_chatdify_db.servers.base import THROWAWAY
 from pytest_chatdify_db.servers.run import Run, collect_abandoned
@@ -159,7 +159,7 @@ def test_a_broken_cache_is_repaired(cache: Path, run: Run, damage: str, tmp_path
         (tmp_path / "hollow").mkdir()
         (tmp_path / "hollow" / "PG_VERSION").write_text(f"{binaries.major if damage == 'hollow' else 99}\n")
         (tmp_path / "hollow").chmod(0o700)
-        subprocess.run(["tar", "-C", tmp_path / "hollow", "-cf", entry, "."], check=True)
+        assert archives.keep(tmp_path / "hollow", entry)
     else:
         entry.write_text("" if damage == "empty" else "no archive")
     server = start(run)

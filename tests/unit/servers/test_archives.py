@@ -66,6 +66,24 @@ def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, tmp_path: Path, con
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.parametrize("damage", ["a bit", "its end", "a part"])
+def test_what_is_damaged_is_not_trusted(data: Path, cache: Path, tmp_path: Path, damage: str) -> None:
+    """A row that has changed on the disk, an archive cut off behind a file, one that a crash left with a hole."""
+    (data / "row").write_text("a row")
+    assert archives.keep(data, cache / "one.tar")
+    content = (cache / "one.tar").read_bytes()
+    end = content.index(b"a row") + 512
+    damaged = {
+        "a bit": content.replace(b"a row", b"a rov"),
+        "its end": content[: end - end % 512],
+        "a part": content[:end] + bytes(len(content) - end),
+    }
+    (cache / "one.tar").write_bytes(damaged[damage])
+
+    assert not archives.unpack(cache / "one.tar", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_what_cannot_be_kept_leaves_nothing(tmp_path: Path, cache: Path) -> None:
     """Neither an archive nor a draft of it."""
     assert not archives.keep(tmp_path / "nothing", cache / "one.tar")
@@ -84,14 +102,15 @@ def test_without_tar(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytes
 def test_the_newest_stay(cache: Path) -> None:
     """Many templates of one day: those used last are kept; archives of another kind do not count."""
     made = [entry(cache, f"template-{number}.tar", age=number) for number in range(archives.MOST + 2)]
-    base = entry(cache, "data-18.tar", age=1000 * DAY)
+    base = entry(cache, "data-18.tar", age=29 * DAY)
     archives.collect(made[0])
 
     assert set(cache.iterdir()) == {base, *made[: archives.MOST]}
 
 
 def test_the_old_go(cache: Path) -> None:
-    """One that nobody has used for a month goes, unless it is the one in hand."""
+    """One that nobody has used for a month goes, unless it is the one in hand; so does one of initdb's work."""
+    base = entry(cache, "data-17.tar", 31 * DAY)
     spared, old, recent = (
         entry(cache, f"template-{name}.tar", age) for name, age in [("a", 90 * DAY), ("b", 31 * DAY), ("c", 29 * DAY)]
     )
@@ -99,24 +118,28 @@ def test_the_old_go(cache: Path) -> None:
 
     assert set(cache.iterdir()) == {spared, recent}
     assert not old.exists()
+    assert not base.exists()
 
 
 def test_a_clock_that_was_wrong(cache: Path) -> None:
-    """A time to come neither fails nor removes what is in hand."""
-    spared = entry(cache, "template-a.tar", age=0)
-    entry(cache, "template-b.tar", age=-400 * DAY)
-    archives.collect(spared)
+    """A time to come does not make an archive the one that was used last: those of today stay, and what is in hand."""
+    ages = {"a": 0, "b": -400 * DAY, "c": -9 * DAY, "d": -8 * DAY, "e": -7 * DAY, "f": -6 * DAY, "g": 3600}
+    made = {name: entry(cache, f"template-{name}.tar", age) for name, age in ages.items()}
+    archives.collect(made["a"])
 
-    assert spared.exists()
+    assert set(cache.iterdir()) == {made[name] for name in "adefg"}
 
 
-def test_drafts_of_the_dead_go(cache: Path) -> None:
+@pytest.mark.parametrize("name", ["template-a.tar", "data-a.tar", "last-a", "version-a"])
+def test_drafts_of_the_dead_go(cache: Path, name: str) -> None:
     """A draft is another run's for an hour, then nobody's."""
-    young, old = entry(cache, ".template-a.tar-1", age=60), entry(cache, ".template-a.tar-2", age=2 * 3600)
+    young, old = entry(cache, f".{name}-1", age=60), entry(cache, f".{name}-2", age=2 * 3600)
+    to_come, other = entry(cache, f".{name}-3", age=-2 * DAY), entry(cache, ".other", age=DAY)
     archives.collect(cache / "template-a.tar")
 
-    assert young.exists()
+    assert set(cache.iterdir()) == {young, other}
     assert not old.exists()
+    assert not to_come.exists()
 
 
 @pytest.mark.parametrize(("value", "expected"), [("/x", "/x/chatdify-db"), ("relative", None), ("", None)])
