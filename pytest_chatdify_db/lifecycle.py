@@ -6,17 +6,17 @@ started is ended in reverse order. This module knows neither fixtures nor hooks.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from pytest_chatdify_db import application
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.mistakes import RedirectError, SchemaError
+from pytest_chatdify_db.mistakes import SchemaError
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.running import Running, Turn, sandbox_failures
 from pytest_chatdify_db.scopes import Frame, FrameStack
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.contents.schema import Seed
     from pytest_chatdify_db.databases.keeping import Keeping
     from pytest_chatdify_db.databases.templates import Recipe
+    from pytest_chatdify_db.postgres.address import Address
     from pytest_chatdify_db.postgres.connection import Connection
     from pytest_chatdify_db.sandbox.handle import Sandbox
     from pytest_chatdify_db.servers.base import Server
@@ -249,21 +250,53 @@ class Lifecycle:
 
     def start(self, server: Server, schema: Schema, progress: ProgressCallback) -> Running:
         """Prepare the worker's database on *server* and start the sandbox on it."""
-        from pytest_chatdify_db import naming, unix_socket
-        from pytest_chatdify_db.databases import templates
         from pytest_chatdify_db.databases.own_databases import OwnDatabases
 
-        self.check_redirect()  # again: loading the tables has imported modules of the project
+        application.check(self.redirect)  # again: loading the tables has imported modules of the project
+        address = self.redirect.address
+        template, database = self._prepare_database(server, schema, progress)
+        sandbox = self._serve(database)
+        transcript, watcher, checkouts = self._begin_transcript(sandbox)
+        own_databases = OwnDatabases(server, template, address, self._new_clone_name)
+        self._resources.callback(own_databases.close)
+        self.keeping = self._new_keeping(server, template)
+        self.running = Running(
+            server=server,
+            template=template,
+            sandbox=sandbox,
+            address=address,
+            run=self.run,
+            worker=self.worker,
+            options=self.options,
+            new_name=self._new_clone_name,
+            own_databases=own_databases,
+            checkouts=checkouts,
+            transcript=transcript,
+            watcher=watcher,
+            keeping=self.keeping,
+            frames=FrameStack(sandbox),
+        )
+        return self.running
+
+    def _prepare_database(self, server: Server, schema: Schema, progress: ProgressCallback) -> tuple[str, Address]:
+        """Make the worker's database; return the template's name, and where the copy of it is."""
+        from pytest_chatdify_db import naming
+        from pytest_chatdify_db.databases import templates
+
         if not server.is_managed:
             # It outlives the run: the process that owns the run drops all that the run made on it, and nothing else.
             self.run.write(_FOREIGN_SERVER, server.to_json())
         if self._copied is not None:
-            template, database = self._copied.template, self._copied.database
-        else:
-            recipe = self.plan(schema)
-            lease = self._open_lease(server, recipe)
-            template = templates.ensure(server, recipe, run=self.run, progress=progress, lease=lease)
-            database = templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
+            return self._copied.template, self._copied.database
+        recipe = self.plan(schema)
+        lease = self._open_lease(server, recipe)
+        template = templates.ensure(server, recipe, run=self.run, progress=progress, lease=lease)
+        return template, templates.clone(server, template, naming.worker_name(self.run.id, self.worker))
+
+    def _serve(self, database: Address) -> Sandbox:
+        """Have the sandbox serve *database*, and lead the application's engines to it."""
+        from pytest_chatdify_db import unix_socket
+
         address = self.redirect.address
         sandbox = self._sandbox or self.spawn_sandbox()
         with sandbox_failures():
@@ -275,31 +308,15 @@ class Lifecycle:
                 refuse_dirty_reads=self.options.dirty_reads == "error",
             )
         self._resources.callback(unix_socket.lead_engines(address, self.run.directory))
-        self._resources.callback(_dispose_engines)
-        transcript, watcher, checkouts = self._begin_transcript(sandbox)
-        own_databases = OwnDatabases(server, template, address, self._new_clone_name)
-        self._resources.callback(own_databases.close)
-        if self.options.keep == "failed":
-            from pytest_chatdify_db.databases.keeping import Keeping
+        self._resources.callback(application.dispose_engines)
+        return sandbox
 
-            self.keeping = Keeping(server, template, address, self.run, self.worker)
-        self.running = Running(
-            server,
-            template,
-            sandbox,
-            address,
-            self.run,
-            self.worker,
-            self.options,
-            self._new_clone_name,
-            own_databases,
-            checkouts,
-            transcript,
-            watcher,
-            self.keeping,
-            FrameStack(sandbox),
-        )
-        return self.running
+    def _new_keeping(self, server: Server, template: str) -> Keeping | None:
+        if self.options.keep != "failed":
+            return None
+        from pytest_chatdify_db.databases.keeping import Keeping
+
+        return Keeping(server, template, self.redirect.address, self.run, self.worker)
 
     def _begin_transcript(self, sandbox: Sandbox) -> tuple[Transcript, Watcher, Checkouts]:
         from pytest_chatdify_db.tracing.checkouts import Checkouts
@@ -351,20 +368,6 @@ class Lifecycle:
         self.running = None
         self._resources.close()
 
-    def check_redirect(self) -> None:
-        """Make sure that the environment and the application's settings name the sandbox.
-
-        Raises:
-            RedirectError: They name something else.
-        """
-        changed = self.redirect.changed()
-        if changed is not None:
-            raise RedirectError.variable_changed(*changed)
-        url = _application_url()
-        address = self.redirect.address
-        if url is not None and (url.host, url.port) != (address.host, address.port):
-            raise RedirectError.settings_differ(url.render_as_string(hide_password=True))
-
 
 def _load_course() -> None:
     """Import what the first test is going to need of the plugin."""
@@ -385,26 +388,3 @@ def _drop_databases(run: Run) -> None:
 
     with suppress(FileNotFoundError):
         templates.drop_all(Server.from_json((run.directory / _FOREIGN_SERVER).read_text()), run)
-
-
-def _application_url() -> Any:
-    """Return the URL in the application's settings; None if they were not read, or name no database."""
-    config = sys.modules.get("app.config")
-    get_settings = getattr(config, "get_settings", None)
-    if config is None or get_settings is None:
-        return None
-    try:
-        return get_settings().url
-    except Exception:  # noqa: BLE001 - whatever is wrong with them, they cannot lead to another database
-        return None
-
-
-def _dispose_engines() -> None:
-    """Close the connections of the application's pools before the sandbox goes."""
-    engines = sys.modules.get("app.db.engines")
-    if engines is None:
-        return
-    for engine in engines.existing().values():
-        # Those of the asyncio engines are closed with their event loops.
-        if not hasattr(engine, "sync_engine"):
-            engine.dispose()

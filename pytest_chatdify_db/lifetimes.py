@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import pytest
 
-from pytest_chatdify_db import guards, items, state
+from pytest_chatdify_db import application, guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.lifecycle import Lifecycle, Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
@@ -232,7 +232,7 @@ def start(request: pytest.FixtureRequest) -> Running:
 
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
-    state.of(request.config).lifecycle.check_redirect()
+    application.check(state.of(request.config).lifecycle.redirect)
     progress("starting PostgreSQL and loading the tables")
     if items.is_default(request, "chatdify_db_server"):
         state.of(request.config).lifecycle.begin_server(progress)

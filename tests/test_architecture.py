@@ -36,7 +36,7 @@ _PLUGIN: Final = {
     "protocol": (f"{_P}.postgres", f"{_P}.postgres.*"),
     "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
     "servers": (f"{_P}.traces", f"{_P}.servers", f"{_P}.servers.*"),
-    "ways to the sandbox": tuple(f"{_P}.{name}" for name in ("redirect", "scopes", "unix_socket")),
+    "ways to the sandbox": tuple(f"{_P}.{name}" for name in ("redirect", "application", "scopes", "unix_socket")),
     "databases": (f"{_P}.databases", f"{_P}.databases.*"),
     "contents": (f"{_P}.contents", f"{_P}.contents.*"),
     "tracing": (f"{_P}.tracing", f"{_P}.tracing.*"),
