@@ -281,9 +281,10 @@ class Sandbox:
         return f"; its last words:\n{text[-2_000:]}" if text else ""
 
     def _forget(self) -> None:
-        self._answers.close()
-        self._control.close()
-        self._notes.close()
+        # To close the reader waits for the parent's thread that reads from it, if any, and no child has that thread.
+        for sock in (self._control, self._notes):
+            if sock.fileno() >= 0:
+                os.close(sock.detach())
 
 
 def _report(answer: Said) -> FrameReport:
