@@ -36,7 +36,8 @@ def note(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> Non
             ledger.defined_in.add(len(ledger.history.frames))
         if statement.kind in _WRITES:
             _note_temporary(ledger, client, statement)
-        ledger.took_advisory_lock |= _may_lock(statement)
+        if _may_lock(statement):
+            ledger.locked_in.add(len(ledger.history.frames))
         ledger.leftovers.note(client, statement, len(ledger.history.frames))
 
 
@@ -87,7 +88,7 @@ def note_failed(ledger: Ledger, client: Client, statements: Sequence[Statement])
     """Note what may have come of *statements* though they failed: no rollback undoes PREPARE, or releases a lock."""
     for statement in statements:
         if _may_lock(statement):
-            ledger.took_advisory_lock = True
+            ledger.locked_in.add(len(ledger.history.frames))
             ledger.leftovers.note(client, statement, len(ledger.history.frames))
         if statement.kind is Kind.PREPARE and statement.name.encode("latin-1") not in client.statements:
             _prepared_by_sql(ledger, client, statement)

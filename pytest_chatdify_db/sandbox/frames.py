@@ -58,7 +58,7 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     saw_definition = depth + 1 in session.defined_in
     misled = [client for client in session.clients.values() if saw_definition and any(client.statements)]
     session.defined_in.discard(depth + 1)
-    has_locks = session.took_advisory_lock and (yield from roll_back_frame(session))
+    has_locks = depth + 1 in session.locked_in and (yield from roll_back_frame(session))
     idle = {client.number: client for client in session.clients.values() if client not in left}
     found = session.leftovers.take(idle, depth, tables, has_locks=has_locks)
     return Undone(left, found, [client for client in misled if client.transaction is None])
@@ -83,7 +83,9 @@ def _temporary_tables(session: SharedSession) -> Generator[Exchange, None, list[
 def roll_back_frame(session: SharedSession) -> Generator[Exchange, None, bool]:
     """Undo what was written in the frame that was popped last; return whether an advisory lock outlived it."""
     rollback = session.history.take_rollback()
-    took_lock, session.took_advisory_lock = session.took_advisory_lock, False
+    depth = len(session.history.frames) + 1
+    took_lock = depth in session.locked_in
+    session.locked_in.discard(depth)
     if not rollback and not took_lock:
         return False
     exchange = Exchange()

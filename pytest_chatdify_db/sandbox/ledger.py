@@ -31,7 +31,7 @@ class Ledger:
         cursors: The open cursors.
         superuser: What the server said of each role that a client has taken.
         defined_in: The frames, by their depths, in which definitions may have changed.
-        took_advisory_lock: Whether a statement has called a function that takes one.
+        locked_in: Those in which a statement has called a function that takes an advisory lock.
         has_temporary: Whether there are temporary tables.
         leftovers: What no transaction ends.
         dirty_reads: What clients have seen of each other's uncommitted writes.
@@ -47,7 +47,7 @@ class Ledger:
         self.cursors = Cursors(self.closing)
         self.superuser: dict[tuple[str, ...], str] = {}
         self.defined_in: set[int] = set()
-        self.took_advisory_lock = False
+        self.locked_in: set[int] = set()
         self.has_temporary = False
         self.leftovers = Leftovers()
         self.dirty_reads = DirtyReads()
@@ -95,8 +95,9 @@ class Ledger:
         for client in self.clients.values():
             if client.transaction is not None or client.channels:
                 return True
-        saw_definition = len(self.history.frames) in self.defined_in
-        return bool(saw_definition or self.took_advisory_lock or self.leftovers.has_any or self.dirty_reads.found)
+        depth = len(self.history.frames)
+        has_changed = depth in self.defined_in or depth in self.locked_in
+        return bool(has_changed or self.leftovers.has_any or self.dirty_reads.found)
 
     def label(self, number: int) -> str:
         """Return how messages call the client of that number."""

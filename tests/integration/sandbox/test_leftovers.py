@@ -62,3 +62,18 @@ def test_from_before_and_gone(sandbox: StagedSandbox) -> None:
 
         assert sandbox.pop().leftovers == ()
         assert [each.what for each in sandbox.pop().leftovers] == ["LISTEN orders"]
+
+
+def test_a_lock_of_an_outer_frame_outlives_the_inner_ones(sandbox: StagedSandbox) -> None:
+    """No inner frame is said to have left it; the one that took it releases it."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    with connect(sandbox.address) as client:
+        sandbox.push("outer")
+        client.query("SELECT pg_advisory_lock(1)")
+        sandbox.push("inner")
+        client.query("INSERT INTO items (id) VALUES (9)")
+
+        assert sandbox.pop().leftovers == ()
+        assert client.query(held) == [("1",)]
+        assert [each.what for each in sandbox.pop().leftovers] == ["advisory lock"]
+        assert client.query(held) == [("0",)]
