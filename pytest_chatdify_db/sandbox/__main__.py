@@ -25,6 +25,7 @@ def main(flag_fd: int, control_fd: int, notes_fd: int, *listener_fds: int) -> in
         # Each client takes a socket, and maybe one to the server.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=control_fd)
+    control.setblocking(True)  # a test run whose sockets are patched, as eventlet's are, leaves it otherwise
     notes = socket.socket(fileno=notes_fd)
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     is_clean = Flag(flag_fd)

@@ -234,6 +234,21 @@ def test_500_clients(sandbox: StagedSandbox) -> None:
 # The server ----------------------------------------------------------------------------------------------------------
 
 
+def test_sockets_that_do_not_block(server: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox begins all the same on those of a test run whose socket module is patched, as by eventlet."""
+    pair = socket.socketpair
+
+    def unblocked() -> tuple[socket.socket, socket.socket]:
+        ours, theirs = pair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        return ours, theirs
+
+    monkeypatch.setattr(socket, "socketpair", unblocked)
+    with server.clone() as database, running(database) as sandbox, connect_plainly(sandbox.address) as client:
+        assert client.query("SELECT 1") == [("1",)]
+
+
 def test_a_killed_server_process() -> None:
     """After SIGKILL the server ends every session and recovers; the test is told, and the next one works."""
     with started() as stage, running(stage.address.with_database(TEMPLATE)) as sandbox:
