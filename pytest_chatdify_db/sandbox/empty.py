@@ -14,10 +14,7 @@ from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.client import BIND, DESCRIBE, EXECUTE, PARSE, Client, Message, Portal, Prepared
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
 
-_PARSE_COMPLETE: Final = wire.message(b"1")
-_BIND_COMPLETE: Final = wire.message(b"2")
 _NO_PARAMETERS: Final = wire.message(b"t", wire.pack_int16(0))
-_NO_DATA: Final = wire.message(b"n")
 _NONE: Final = wire.pack_int16(0)
 
 
@@ -38,10 +35,10 @@ def answer(client: Client, message: Message) -> Callable[[], bytes] | None:
     if kind == EXECUTE:
         return (lambda: wire.EMPTY_QUERY) if body[:1] == b"\0" and _is_local(client.portals.get(b"")) else None
     if kind == DESCRIBE and body == b"P\0":
-        return (lambda: _NO_DATA) if _is_local(client.portals.get(b"")) else None
+        return (lambda: wire.NO_DATA) if _is_local(client.portals.get(b"")) else None
     if kind == DESCRIBE and body[:1] == b"S":
         prepared = client.statements.get(wire.cstring(body, 1)[0][:NAME_LENGTH])
-        return (lambda: _NO_PARAMETERS + _NO_DATA) if prepared is not None and prepared.is_local else None
+        return (lambda: _NO_PARAMETERS + wire.NO_DATA) if prepared is not None and prepared.is_local else None
     return None
 
 
@@ -56,7 +53,7 @@ def _parse(client: Client, body: bytes) -> Callable[[], bytes] | None:
         server_name = client.server_name(called) if called else b""
         client.statements[name] = Prepared(server_name, body[after:], None, is_local=True)
         client.has_local = True
-        return _PARSE_COMPLETE
+        return wire.PARSE_COMPLETE
 
     return prepare
 
@@ -75,7 +72,7 @@ def _bind(client: Client, body: bytes) -> Callable[[], bytes] | None:
 
     def bind() -> bytes:
         client.portals[b""] = Portal(prepared)
-        return _BIND_COMPLETE
+        return wire.BIND_COMPLETE
 
     return bind
 
