@@ -25,12 +25,11 @@ def main(flag_fd: int, control_fd: int, notes_fd: int, *listener_fds: int) -> in
         # Each client takes a socket, and maybe one to the server.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     control = socket.socket(fileno=control_fd)
-    control.setblocking(True)  # a test run whose sockets are patched, as eventlet's are, leaves it otherwise
     notes = socket.socket(fileno=notes_fd)
     listeners = [socket.socket(fileno=fd) for fd in listener_fds]
     is_clean = Flag(flag_fd)
     os.close(flag_fd)
-    orders = _orders(control)
+    orders = orders_from(control)
     try:
         server, identity = Address.from_fields(orders["server"]), Identity(**orders["identity"])
         host = Host(listeners, control, notes, is_clean, server, identity)
@@ -42,8 +41,9 @@ def main(flag_fd: int, control_fd: int, notes_fd: int, *listener_fds: int) -> in
     return 0
 
 
-def _orders(control: socket.socket) -> Said:
+def orders_from(control: socket.socket) -> Said:
     """Read what comes first; passwords come this way since others may read arguments and environments."""
+    control.setblocking(True)  # a test run whose sockets are patched, as eventlet's are, leaves it otherwise
     unpacker = Unpacker()
     while part := control.recv(65536):
         for orders in unpacker.take(part):

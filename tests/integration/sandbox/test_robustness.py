@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError
 from pytest_chatdify_db.postgres.connection import connect as connect_plainly
+from pytest_chatdify_db.sandbox.__main__ import orders_from
+from pytest_chatdify_db.sandbox.dialogue import packed
 from pytest_chatdify_db.sandbox.handle import SandboxError, ServerGone
 from pytest_chatdify_db.sandbox.spool import Spool
 
@@ -234,19 +237,17 @@ def test_500_clients(sandbox: StagedSandbox) -> None:
 # The server ----------------------------------------------------------------------------------------------------------
 
 
-def test_sockets_that_do_not_block(server: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sandbox begins all the same on those of a test run whose socket module is patched, as by eventlet."""
-    pair = socket.socketpair
+def test_a_socket_that_does_not_block() -> None:
+    """The sandbox's process waits for what it is to do, though a patched socket module has left it such a one."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours, theirs, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(orders_from, theirs)
+        while not (theirs.getblocking() or waiting.done()):
+            pass
+        ours.sendall(packed({"server": "there"}))
 
-    def unblocked() -> tuple[socket.socket, socket.socket]:
-        ours, theirs = pair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        return ours, theirs
-
-    monkeypatch.setattr(socket, "socketpair", unblocked)
-    with server.clone() as database, running(database) as sandbox, connect_plainly(sandbox.address) as client:
-        assert client.query("SELECT 1") == [("1",)]
+        assert waiting.result() == {"server": "there"}
 
 
 def test_a_killed_server_process() -> None:
