@@ -80,11 +80,13 @@ def test_a_statement_that_is_cancelled_before_its_turn_is_not_run(
     """A client that gives up while another one is served gets its error at once, and no row."""
     with connect_plainly(sandbox.behind) as beside, ThreadPoolExecutor() as threads:
         beside.query("SELECT pg_advisory_lock(7)")
+        run(connect, "SET statement_timeout = '20s'")  # nobody waits for ever, should no cancel request be heard
         busy = threads.submit(run, connect, "SELECT pg_advisory_xact_lock(7)")
         while not beside.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             assert not busy.done()
         late = threads.submit(run, other, "INSERT INTO items (id, name) VALUES (9, 'late')")
         while not wait([late], timeout=0.01).done:
+            assert not busy.done()
             other.cancel()  # the first ones may come before the statement
         with pytest.raises(psycopg2.errors.QueryCanceled):
             late.result()
