@@ -51,6 +51,9 @@ SHOWN_BY: Final = {
     "A cursor that a function returns": (
         f"{_SANDBOX}/test_limits.py::test_a_cursor_that_a_function_returns_stays_open",
     ),
+    "`LISTEN` in a function": (f"{_SANDBOX}/test_limits.py::test_listen_in_a_function_makes_nobody_a_listener",),
+    "`EXECUTE` and `DEALLOCATE` in": (f"{_SANDBOX}/test_limits.py::test_a_function_does_not_know_what_was_prepared",),
+    "A deferrable constraint": (f"{_SANDBOX}/test_limits.py::test_a_deferrable_constraint_of_a_function",),
     "Temporary tables are in one name space": (
         f"{_CORPUS}/settings.txt::a temporary table in front of a permanent one is its client's",
         f"{_SANDBOX}/test_limits.py::test_a_temporary_table_of_a_function_is_everybodys",
@@ -71,10 +74,14 @@ SHOWN_BY: Final = {
         f"{_SANDBOX}/test_limits.py::test_a_client_may_be_idle_for_longer_than_its_limit",
         f"{_SANDBOX}/test_limits.py::test_a_function_does_not_find_a_limit_that_ends_a_session",
     ),
-    "A cursor `WITH HOLD`": (f"{_SANDBOX}/test_limits.py::test_a_cursor_with_hold_keeps_its_tables_in_use",),
+    "A cursor `WITH HOLD`": (
+        f"{_SANDBOX}/test_limits.py::test_a_cursor_with_hold_keeps_its_tables_in_use",
+        f"{_SANDBOX}/test_limits.py::test_rows_of_a_held_cursor_are_made_as_they_are_fetched",
+    ),
     "No snapshot is handed on": (f"{_SANDBOX}/test_limits.py::test_a_snapshot_is_not_handed_on",),
     "Wrong data of a `COPY": (f"{_SANDBOX}/test_limits.py::test_wrong_data_of_a_copy_is_reported_at_its_end",),
     "`pg_advisory_unlock_all()`": (f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",),
+    "An advisory lock": (f"{_SANDBOX}/test_limits.py::test_a_lock_of_a_wider_fixture_ends_with_that_of_a_test",),
     "A rollback of one client closes cursors": (
         f"{_SANDBOX}/test_clients.py::test_a_rollback_that_closes_another_clients_cursor_is_told_by_name",
     ),
@@ -101,6 +108,12 @@ SHOWN_BY: Final = {
         "tests/integration/test_servers_embedded.py::test_no_programs_at_all",
     ),
     "asyncpg, psycopg2 and psycopg 3": (f"{_SANDBOX}/test_checklist.py::test_1_replication_is_refused",),
+    "The sandbox speaks no TLS": (f"{_SANDBOX}/test_limits.py::test_no_tls",),
+    "Messages that no driver sends": (
+        f"{_CORPUS}/extended.txt::bytes behind Sync, Flush and Close",
+        f"{_CORPUS}/extended.txt::a portal whose Bind has failed, in its failed transaction",
+        f"{_CORPUS}/extended.txt::a FETCH of no cursor, described in a failed transaction",
+    ),
     "A transaction pooler": (f"{_SANDBOX}/test_pooler.py::test_a_pooler_in_front_of_the_sandbox",),
     "`session` works with pytest-asyncio": (f"{_SESSIONS}::test_anyio",),
     "A connection that outlives its test": (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
+import psycopg2
 import pytest
 
 from pytest_chatdify_db.postgres import wire
@@ -12,7 +14,7 @@ from pytest_chatdify_db.postgres.connection import Connection, ServerError, conn
 
 from .differential import Conversation
 from .scripts import Step, show
-from .stage import StagedSandbox
+from .stage import Stage, StagedSandbox
 
 OWN_DATABASE = 'isolation="database"'
 
@@ -176,6 +178,81 @@ def test_a_cursor_that_a_function_returns_stays_open(first: Connection, second: 
 
     open_cursors = "SELECT name FROM pg_cursors WHERE name LIKE 'of_%'"
     assert second.query(open_cursors) == [("of_function",)]
+
+
+def test_listen_in_a_function_makes_nobody_a_listener(sandbox: StagedSandbox, first: Connection) -> None:
+    """One in a client's own words does."""
+    listener = Conversation(sandbox.address, "A", {})
+    listener.do(Step("A", "Q", "DO 'BEGIN EXECUTE ''LISTEN hidden''; END'"))
+    listener.do(Step("A", "Q", "LISTEN open"))
+    first.query("NOTIFY hidden, 'x'; NOTIFY open, 'y'")
+    listener.send(wire.query("SELECT 1"))
+
+    heard = [show(message) for message in listener.close()]
+    assert [line for line in heard if line.startswith("A ")] == ["A open y"]
+
+
+@pytest.mark.parametrize("has_own_database", [False, True])
+def test_a_function_does_not_know_what_was_prepared(
+    server: Stage, sandbox: StagedSandbox, *, has_own_database: bool
+) -> None:
+    """The statement has another name on the server, in a database of its own too; the client itself has it."""
+    with server.clone() as database:
+        sandbox.handle.use_database(database if has_own_database else None, "test")
+        with connect(sandbox.address) as client:
+            client.query("PREPARE p AS SELECT 1")
+            with pytest.raises(ServerError, match='prepared statement "p" does not exist'):
+                client.query("DO 'BEGIN EXECUTE ''EXECUTE p''; END'")
+            assert value(client, "EXECUTE p") == "1"
+            assert str(value(client, "SELECT name FROM pg_prepared_statements")).endswith(".p")
+        sandbox.handle.use_database(None, "test")
+
+
+@pytest.mark.parametrize("is_selected", [True, False])
+def test_a_deferrable_constraint_of_a_function(first: Connection, *, is_selected: bool) -> None:
+    """Behind a COMMIT that was checked it is an immediate one, unless DO has made it, or until a table is changed."""
+    first.query("BEGIN; INSERT INTO parents VALUES (7); INSERT INTO children VALUES (7, 7); COMMIT")
+    making = "BEGIN CREATE TABLE made (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED); END"
+    first.query(f"CREATE FUNCTION make() RETURNS void LANGUAGE plpgsql AS '{making}'")
+    first.query("SELECT make()" if is_selected else f"DO '{making}'")
+    twice = "INSERT INTO made VALUES (1); INSERT INTO made VALUES (1); DELETE FROM made; COMMIT"
+
+    if is_selected:
+        with pytest.raises(ServerError, match="duplicate key"):
+            first.query(f"BEGIN; {twice}")
+        first.query("ROLLBACK; ALTER TABLE made ADD COLUMN more int")
+    first.query(f"BEGIN; {twice}")
+
+
+def test_rows_of_a_held_cursor_are_made_as_they_are_fetched(first: Connection) -> None:
+    """What is wrong with one is told with FETCH, where the server would have told it with COMMIT."""
+    first.query("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1 / (2 - n) FROM generate_series(1, 2) n; COMMIT")
+
+    assert value(first, "FETCH c") == "1"
+    with pytest.raises(ServerError, match="division by zero"):
+        first.query("FETCH c")
+
+
+def test_a_lock_of_a_wider_fixture_ends_with_that_of_a_test(sandbox: StagedSandbox, first: Connection) -> None:
+    """It outlives a test that takes none, and not one that does."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    first.query("SELECT pg_advisory_lock(1)")
+    sandbox.push("takes none")
+    sandbox.pop()
+    assert value(first, held) == "1"
+
+    sandbox.push("takes one")
+    first.query("SELECT pg_advisory_lock(2), pg_advisory_unlock(2)")
+    sandbox.pop()
+    assert value(first, held) == "0"
+
+
+def test_no_tls(sandbox: StagedSandbox) -> None:
+    """A driver that insists on it says so; one that would take it goes on without."""
+    with closing(psycopg2.connect(sandbox.url, sslmode="prefer")) as connection:
+        assert not connection.info.ssl_in_use
+    with pytest.raises(psycopg2.OperationalError, match="server does not support SSL"):
+        psycopg2.connect(sandbox.url, sslmode="require")
 
 
 def test_a_temporary_table_of_a_function_is_everybodys(sandbox: StagedSandbox, second: Connection) -> None:
