@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox.client import QUERY, Client, Message
+from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.ledger import Ledger
+from pytest_chatdify_db.sandbox.messages import QUERY, Message
 
 Answer = Callable[[Ledger, Client, bytes], bytes]
 

@@ -7,33 +7,37 @@ served as a whole or not at all. So a client that is slow, or that waits for ano
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
 from struct import Struct
-from typing import Final, NamedTuple, Protocol, Self
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, cut
+from pytest_chatdify_db.sandbox.messages import (
+    COPY_DATA,
+    DATA,
+    ENDS_UNIT,
+    EXTENDED,
+    FLUSH,
+    KNOWN,
+    PASSWORD,
+    TERMINATE,
+    Memory,
+    Message,
+    Store,
+    Stored,
+)
 from pytest_chatdify_db.sandbox.parameters import Change, InForce, Parameters
 from pytest_chatdify_db.sandbox.statement import Statement
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, Tables
 from pytest_chatdify_db.sandbox.texts import Text, shown
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
-#: Type bytes of the messages of clients (54.7).
-BIND, CLOSE, DESCRIBE, EXECUTE, FLUSH, FUNCTION_CALL, PARSE, QUERY, SYNC, TERMINATE = b"BCDEHFPQSX"
-COPY_DATA, COPY_DONE, COPY_FAIL = b"dcf"
-PASSWORD = ord("p")
-
 _header = Struct("!Bi").unpack_from
-_ENDS_UNIT: Final = frozenset({SYNC, FLUSH, QUERY, FUNCTION_CALL, COPY_DONE, COPY_FAIL})
-_EXTENDED: Final = frozenset({BIND, CLOSE, DESCRIBE, EXECUTE, PARSE})
-_DATA: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
-_KNOWN: Final = _ENDS_UNIT | _EXTENDED | {COPY_DATA, TERMINATE}
 
 
 class Stage(Enum):
@@ -43,56 +47,6 @@ class Stage(Enum):
     IDENTIFYING = auto()
     READY = auto()
     ENDED = auto()
-
-
-class Message(NamedTuple):
-    """A message of the client: its type byte and its body."""
-
-    kind: int
-    body: bytes
-
-    @property
-    def encoded(self) -> bytes:
-        """The message as it is sent."""
-        return wire.message(bytes((self.kind,)), self.body)
-
-
-class Store(Protocol):
-    """Where the data of a COPY is kept until there is all of it; it may be more than fits into memory."""
-
-    def put(self, data: bytes) -> None:
-        """Add *data* at the end; raises OSError if there is no room."""
-
-    def take(self) -> Iterator[bytes]:
-        """Yield all of it in parts of bounded length, once."""
-
-
-class Memory:
-    """The store of a client that has no other."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def put(self, data: bytes) -> None:
-        """Add *data* at the end."""
-        self._parts.append(data)
-
-    def take(self) -> Iterator[bytes]:
-        """Yield all of it."""
-        yield from self._parts
-
-
-class Stored(Message):
-    """Many CopyData messages, kept aside as they came."""
-
-    store: Store
-
-    @classmethod
-    def in_(cls, store: Store) -> Self:
-        """Return a message that stands for what is put into *store*."""
-        message = cls(COPY_DATA, b"")
-        message.store = store
-        return message
 
 
 @dataclass(eq=False, slots=True)
@@ -366,7 +320,7 @@ class Client:
         position, end_of_data = 0, len(buffer)
         while end_of_data - position >= 5 and self.stage is Stage.READY:
             kind, length = _header(buffer, position)
-            if kind not in _KNOWN:
+            if kind not in KNOWN:
                 raise wire.ProtocolViolation(f"invalid frontend message type {kind}")
             if not 4 <= length <= wire.MAX_MESSAGE_LENGTH:
                 raise wire.ProtocolViolation("invalid message length")
@@ -376,11 +330,11 @@ class Client:
             if kind == TERMINATE:
                 self.stage = Stage.ENDED
             else:
-                if kind in _DATA and self._unit and self._unit[-1].kind in _EXTENDED:  # of a COPY that they begin
+                if kind in DATA and self._unit and self._unit[-1].kind in EXTENDED:  # of a COPY that they begin
                     self.units.append([*self._unit, Message(FLUSH, b"")])
                     self._unit = []
                 self._unit.append(Message(kind, bytes(buffer[position + 5 : end])))
-                if kind in _ENDS_UNIT:
+                if kind in ENDS_UNIT:
                     self.units.append(self._unit)
                     self._unit = []
             position = end
@@ -423,16 +377,3 @@ class Client:
             self.out += self.notifications
             self.notifications.clear()
         self.out += wire.READY[self.status]
-
-
-def bound_values(body: bytes, at: int) -> tuple[str | None, ...]:
-    """Return, as text, the values in a Bind *body* whose names end at *at*.
-
-    Raises:
-        ProtocolViolation: The body is cut short.
-    """
-    try:
-        at += 2 + 2 * wire.int16(body, at)
-        return tuple(None if value is None else value.decode("latin-1") for value in wire.row_values(body[at:]))
-    except Exception as error:
-        raise wire.ProtocolViolation("invalid message format") from error

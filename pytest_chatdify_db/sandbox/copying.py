@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, refusals
 from pytest_chatdify_db.sandbox.backend import Streamed
-from pytest_chatdify_db.sandbox.client import COPY_DATA, COPY_FAIL, FLUSH, SYNC, Client, Copying, Message, Stage, Stored
+from pytest_chatdify_db.sandbox.client import Client, Copying, Stage
+from pytest_chatdify_db.sandbox.messages import COPY_DATA, COPY_FAIL, FLUSH, SYNC, Message, Stored
 from pytest_chatdify_db.sandbox.relay import Probe, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.texts import Text

@@ -16,12 +16,13 @@ from typing import Any, Protocol
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import at_once, leftovers, login, refusals, service
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
-from pytest_chatdify_db.sandbox.client import Client, Stage, Store
+from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.login import Identity, Refused
+from pytest_chatdify_db.sandbox.messages import Store
 from pytest_chatdify_db.sandbox.reports import Leftover
 from pytest_chatdify_db.sandbox.server_session import Broken
 from pytest_chatdify_db.sandbox.session import SharedSession

@@ -14,7 +14,9 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.quoting import in_ascii, quote_name
 from pytest_chatdify_db.sandbox import leftovers, names, parameters, texts
-from pytest_chatdify_db.sandbox.client import (
+from pytest_chatdify_db.sandbox.client import Client, Prepared
+from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, text_of
+from pytest_chatdify_db.sandbox.messages import (
     BIND,
     CLOSE,
     COPY_DONE,
@@ -24,12 +26,9 @@ from pytest_chatdify_db.sandbox.client import (
     PARSE,
     QUERY,
     SYNC,
-    Client,
     Message,
-    Prepared,
     Stored,
 )
-from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH, text_of
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.statement import Kind, Statement
 from pytest_chatdify_db.sandbox.texts import Text

@@ -11,8 +11,9 @@ from typing import Final
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import sql
-from pytest_chatdify_db.sandbox.client import BIND, DESCRIBE, EXECUTE, PARSE, Client, Message, Portal, Prepared
+from pytest_chatdify_db.sandbox.client import Client, Portal, Prepared
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
+from pytest_chatdify_db.sandbox.messages import BIND, DESCRIBE, EXECUTE, PARSE, Message
 
 _NO_PARAMETERS: Final = wire.message(b"t", wire.pack_int16(0))
 _NONE: Final = wire.pack_int16(0)

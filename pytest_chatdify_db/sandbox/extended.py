@@ -13,20 +13,9 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, control, copying, empty, names, parameters, refusals, signals
 from pytest_chatdify_db.sandbox.backend import Exchange
-from pytest_chatdify_db.sandbox.client import (
-    BIND,
-    CLOSE,
-    DESCRIBE,
-    EXECUTE,
-    PARSE,
-    Client,
-    Copying,
-    Message,
-    Portal,
-    Prepared,
-    bound_values,
-)
+from pytest_chatdify_db.sandbox.client import Client, Copying, Portal, Prepared
 from pytest_chatdify_db.sandbox.lexer import NAME_LENGTH
+from pytest_chatdify_db.sandbox.messages import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Message, bound_values
 from pytest_chatdify_db.sandbox.relay import Parsing, Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.simple import SPLITS

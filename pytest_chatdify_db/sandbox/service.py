@@ -7,15 +7,8 @@ from collections.abc import Generator
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import admission, copying, extended, refusals, short, simple
 from pytest_chatdify_db.sandbox.backend import Exchange
-from pytest_chatdify_db.sandbox.client import (
-    COPY_DONE,
-    COPY_FAIL,
-    FLUSH,
-    QUERY,
-    SYNC,
-    Client,
-    Message,
-)
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.messages import COPY_DONE, COPY_FAIL, FLUSH, QUERY, SYNC, Message
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.statement import Kind, Statement

@@ -12,7 +12,8 @@ from typing import Final
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import texts
 from pytest_chatdify_db.sandbox.backend import Exchange
-from pytest_chatdify_db.sandbox.client import BIND, EXECUTE, QUERY, SYNC, Client, Message, Portal
+from pytest_chatdify_db.sandbox.client import Client, Portal
+from pytest_chatdify_db.sandbox.messages import BIND, EXECUTE, QUERY, SYNC, Message
 from pytest_chatdify_db.sandbox.relay import Relay
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 from pytest_chatdify_db.sandbox.statement import Statement

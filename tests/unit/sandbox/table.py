@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.catalog import Catalog
-from pytest_chatdify_db.sandbox.client import Client, Memory, Stage, Store
+from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Job, Unavailable
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.lexer import split
 from pytest_chatdify_db.sandbox.login import Identity
+from pytest_chatdify_db.sandbox.messages import Memory, Store
 from tests.integration.sandbox.scripts import Step, show
 
 REPORTED: Final = {"client_encoding": "UTF8", "TimeZone": "UTC", "is_superuser": "on", "server_version": "18.4"}

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import at_once
-from pytest_chatdify_db.sandbox.client import Client, Message
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.messages import Message
 from pytest_chatdify_db.sandbox.session import SharedSession
 
 from .table import ScriptedServer, Table, row

@@ -6,7 +6,8 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import names, sql
-from pytest_chatdify_db.sandbox.client import Client, Message, Stage, bound_values
+from pytest_chatdify_db.sandbox.client import Client, Stage
+from pytest_chatdify_db.sandbox.messages import Message, bound_values
 from pytest_chatdify_db.sandbox.relay import own_words
 from pytest_chatdify_db.sandbox.transactions import Transaction
 

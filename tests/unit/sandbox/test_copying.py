@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.sandbox.client import Client, Memory, Stage
+from pytest_chatdify_db.sandbox.client import Client, Stage
+from pytest_chatdify_db.sandbox.messages import Memory
 
 from .table import COPY_IN, ScriptedServer, Table
 

@@ -6,8 +6,9 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox.catalog import Catalog
-from pytest_chatdify_db.sandbox.client import Client, Stage, Stored
+from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
+from pytest_chatdify_db.sandbox.messages import Stored
 from pytest_chatdify_db.sandbox.parameters import Change
 from tests.integration.sandbox.scripts import Step, show
 

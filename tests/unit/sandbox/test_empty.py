@@ -6,7 +6,8 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import empty
-from pytest_chatdify_db.sandbox.client import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Client, Message
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.messages import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, Message
 from pytest_chatdify_db.sandbox.transactions import Transaction
 
 _PARSE = Message(PARSE, b"s\0;\0\0\0")

@@ -6,7 +6,8 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.sandbox import short
-from pytest_chatdify_db.sandbox.client import Client, Message
+from pytest_chatdify_db.sandbox.client import Client
+from pytest_chatdify_db.sandbox.messages import Message
 from pytest_chatdify_db.sandbox.session import SharedSession, Work
 
 from .table import ScriptedServer, Table
