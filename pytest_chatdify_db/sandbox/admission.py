@@ -66,6 +66,8 @@ def _unreadable(client: Client, statement: Statement) -> bytes | None:
     cursor = names.cursor_of(client, statement)
     if cursor is not None and cursor.undone_by:
         return refusals.cursor_undone(client.label, cursor.undone_by)
+    if cursor is not None and cursor.is_held and (word := statement.current_of) is not None:
+        return refusals.held(word.name)
     name = statement.name.encode("latin-1")
     portal = client.portals.get(name) if statement.kind is Kind.CURSOR else None
     return refusals.has_run(name) if portal is not None and portal.has_run else None

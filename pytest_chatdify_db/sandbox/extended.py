@@ -330,8 +330,8 @@ class _Pipeline:
         is_sole = session.is_first(client) and not self.segment.executed and not self.segment.reads_cursor
         if (objection := admission.objection(session, client, statement, is_sole=is_sole)) is not None:
             return (yield from self.object(objection))
-        self.segment.relay.notice += admission.warning(client, statement, is_sole=is_sole)
-        self.segment.relay.notice_at = self.segment.asked
+        if warning := admission.warning(client, statement, is_sole=is_sole):
+            self.segment.relay.notice, self.segment.relay.notice_at = warning, self.segment.asked
         self.segment.executed.append(portal)
         self._add_execute(execute)
         return True

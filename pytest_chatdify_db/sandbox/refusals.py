@@ -123,6 +123,11 @@ def unstable(other: str) -> bytes:
     )
 
 
+def held(cursor: str) -> bytes:
+    """Refuse, as the server does, to write where a cursor stands that has outlived its transaction."""
+    return wire.error("24000", f'cursor "{exactly(cursor)}" is held from a previous transaction')
+
+
 def has_run(portal: bytes) -> bytes:
     """Refuse, as the server does, to execute or read a portal that has nothing more to do."""
     return wire.error("55000", f'portal "{portal.decode("utf-8", "replace")}" cannot be run')

@@ -57,21 +57,21 @@ def _is_final(client: Client, parts: Parts) -> bool:
 
 def run(session: SharedSession, client: Client, text: bytes, parts: Parts, of: int) -> Work:
     """Run the rest of a query *text* of *of* statements; return as ``query`` does."""
-    begin = 0
+    begin, is_sole = 0, of == 1 and session.is_first(client)
     for index, (statement, _) in enumerate(parts):
         is_last = index == len(parts) - 1
         if statement.kind not in SPLITS:
             plain = parts[begin : index + 1]
             if not is_last and not _is_apart(parts[index + 1][0], plain):
                 continue
-            if not (yield from _plain(session, client, text, plain, is_sole=of == 1, is_last=is_last)):
+            if not (yield from _plain(session, client, text, plain, is_sole=is_sole, is_last=is_last)):
                 return True
         elif statement.kind is Kind.COPY_IN:
             return not (yield from copying.begin(session, client, _copying(client, text, parts[index:])))
         else:
             ends = is_last and statement.kind not in TRANSACTIONAL and session.may_fail_at_commit(client)
             said = len(client.out)
-            if not (yield from control.answer(session, client, statement, is_sole=of == 1)):
+            if not (yield from control.answer(session, client, statement, is_sole=is_sole)):
                 return True
             if ends and not client.mid_pipeline:
                 yield from _commit_behind(session, client, said)

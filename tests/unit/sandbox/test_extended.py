@@ -97,10 +97,26 @@ def test_an_unnamed_statement_that_fails_is_gone_with_the_one_before(table: Tabl
 def test_a_warning_comes_before_the_error_of_its_statement(table: Table, server: ScriptedServer) -> None:
     """Whatever else is prepared behind it."""
     server.on("set local work_mem = 1", wire.error("22023", "too small"))
-    lines = ("P - set local work_mem = 1", "B - -", "E -", "P s select 1", "S")
+    lines = ("P - set local work_mem = 1", "B - -", "E -", "P s select 1", "B - s", "E -", "S")
 
     answers = table.talk(table.join(), *lines)
     assert [answer[:7] for answer in answers] == ["1", "2", "N 25P01", "E 22023", "Z I"]
+
+
+def test_a_query_behind_an_execute_is_not_alone(table: Table) -> None:
+    """What needs a transaction has that of the pipeline."""
+    answers = table.talk(table.join(), "P - select 1", "B - -", "E -", "Q declare c cursor for select 1")
+
+    assert answers == ["1", "2", "C SELECT", "C DECLARE", "Z T"]
+
+
+def test_no_writing_where_a_held_cursor_stands(table: Table) -> None:
+    """Its rows are of a transaction that has ended."""
+    client = table.join()
+    table.talk(client, "Q begin", "Q declare c cursor with hold for select 1", "Q commit", "Q fetch c")
+
+    error = 'E 24000 cursor "c" is held from a previous transaction'
+    assert table.talk(client, "Q delete from t where current of c") == [error, "Z I"]
 
 
 def test_a_declared_cursor_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
