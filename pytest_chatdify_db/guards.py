@@ -1,32 +1,20 @@
 """Guards: what is watched around a test, and told as a warning or a failure that names the test and the line.
 
-Watched are lazy loads in a loop, and writes while no test runs. Errors that a project meets because it has the plugin
-are explained: use of the database before it is started, a fixture of a test's own in a wider one, a broker that is not
-there.
+Watched are lazy loads in a loop, and writes while no test runs.
 """
 
 from __future__ import annotations
 
-import re
-import sys
 import warnings
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_chatdify_db import items, state
-from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, SchemaError
 
 if TYPE_CHECKING:
     from pytest_chatdify_db.tracing.findings import Finding
-
-TITLE: Final = "chatdify-db"
-
-_LAYER: Final = ("app.db", "app.config", "app.database")
-_MISMATCH: Final = re.compile(r"^ScopeMismatch: .*function scoped fixture (\w+) with a (\w+) scoped", re.MULTILINE)
-_SEAMS: Final = ("chatdify_db_metadata", "chatdify_db_seed", "chatdify_db_server")
-_OF_ONE_TEST: Final = ("session", "sync_session", "chatdify_db")
 
 
 def tell(item: pytest.Item, finding: Finding) -> None:
@@ -87,103 +75,5 @@ def watch_loops(item: pytest.Item) -> Generator[None]:
     return None
 
 
-def early_use(config: pytest.Config, error: BaseException) -> str:
-    """Return what to say about *error*, raised by an import; empty unless this plugin is what it is about."""
-    for cause in _chain(error):
-        if isinstance(cause, ModuleNotFoundError) and cause.name in _LAYER:
-            file = getattr(sys.modules.get("app"), "__file__", None)
-            return str(SchemaError.layer_hidden(file)) if file else ""
-    refused = _refusal(config, error)
-    if not refused:
-        return ""
-    from pytest_chatdify_db.tracing.callers import Callers
-
-    callers, trace = Callers(config.invocation_params.dir), error.__traceback__
-    # The line that a user has to move is the one outside of every function.
-    line = callers.last_of(trace, "<module>") or callers.last_of(trace)
-    return str(EarlyUse.at_import(str(line or "a line"), refused))
-
-
-def use_before_start(config: pytest.Config, error: BaseException) -> str:
-    """Return what to say about *error*, raised by a fixture or hook; empty unless it used a database not started."""
-    now = config.stash.get(state.KEY, None)
-    if now is None or now.lifecycle.running is not None:
-        return ""
-    refused = _refusal(config, error)
-    if not refused:
-        return ""
-    from pytest_chatdify_db.tracing.callers import Callers
-
-    # The line that a user has to move is that of the hook or fixture, whatever it calls.
-    line = Callers(config.invocation_params.dir).first_of(error.__traceback__)
-    return str(EarlyUse.before_start(str(line or "a line"), refused))
-
-
-def too_wide(error: BaseException) -> str:
-    """Return what to say about *error*, if a fixture of a test's own was asked for by a wider one."""
-    found = _MISMATCH.search(str(error))
-    if found is None:
-        return ""
-    fixture, scope = found.groups()
-    if fixture in _SEAMS:
-        return str(FixtureError.seam_too_narrow(fixture))
-    return str(FixtureError.of_one_test(fixture, scope)) if fixture in _OF_ONE_TEST else ""
-
-
-def without_broker(error: BaseException) -> str:
-    """Return what to say about *error*, if a task was sent and no broker has answered."""
-    is_of_kombu = (type(error).__module__, type(error).__name__) == ("kombu.exceptions", "OperationalError")
-    return str(FixtureError.no_broker(str(error))) if is_of_kombu else ""
-
-
-def explain(item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
-    """Return the section for the report of *item* that tells what *error* is about, where the project cannot know."""
-    text = too_wide(error) or use_before_start(item.config, error) or without_broker(error)
-    return [(TITLE, text)] if text else []
-
-
-def explain_hooks(config: pytest.Config) -> Generator[None]:
-    """Wrap a hook that others have too: add the explanation to the error of one that uses the database."""
-    try:
-        return (yield)
-    except Exception as error:
-        text = use_before_start(config, error)
-        if text:
-            error.add_note(text)
-        raise
-
-
-def _refusal(config: pytest.Config, error: BaseException) -> str:
-    """Return the words of *error* if it is a connection refused at the address where nobody listens yet."""
-    redirect = config.stash.get(state.REDIRECT, None)
-    if redirect is not None:
-        for cause in _chain(error):
-            # In the words of any driver.
-            if str(redirect.address.port) in str(cause):
-                return str(cause).strip().partition("\n")[0]
-    return ""
-
-
-def explain_conftest(config: pytest.Config) -> Generator[None]:
-    """Wrap the import of conftest files: add the explanation to the error of one that uses the database."""
-    try:
-        return (yield)
-    except Exception as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, BaseException):
-            text = early_use(config, cause)
-            if text:
-                cause.add_note(text)
-        raise
-
-
 def _warn(finding: Finding, file: str, line: int) -> None:
     warnings.warn_explicit(finding.category(finding.text), None, file, line)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

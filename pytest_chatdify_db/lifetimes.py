@@ -16,9 +16,9 @@ import pytest
 
 from pytest_chatdify_db import application, guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.lifecycle import Lifecycle, Schema, first_line
+from pytest_chatdify_db.lifecycle import Schema, first_line
 from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
-from pytest_chatdify_db.reporting import Progress, coloured, summary
+from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.scopes import Frame
 
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from pytest_chatdify_db.sandbox.handle import FrameReport
 
 START: Final = "_chatdify_db_started"
-KEPT: Final = "chatdify-db: the database of this test"
-EXPLAIN: Final = "chatdify-db: EXPLAIN"
-
-_NOT_STARTED: Final = """\
-The tests' database was not running: this test, or code it called, was the first to import {modules}, while it ran.
-To have the database, either:
-  - import it at the top of the test's module or in conftest.py
-  - ask for a fixture such as sync_session, or mark the test with @pytest.mark.chatdify_db"""
-
 _AnyFixture = pytest.FixtureDef[Any]
 
 
@@ -89,71 +80,6 @@ def _close_turn(now: state.State, item: pytest.Item) -> None:
         noticed = running.close_turn()
     for finding in noticed:
         guards.tell(item, finding)
-
-
-def explanations(
-    item: pytest.Item, report: pytest.TestReport, error: BaseException | None = None
-) -> list[tuple[str, str]]:
-    """Return sections for a test's report: the SQL it ran, what it waited for, or why it had no database.
-
-    Args:
-        item: The test.
-        report: The report of one of its phases.
-        error: What it has raised in it.
-    """
-    lifecycle = state.of(item.config).lifecycle
-    sections = []
-    running = lifecycle.running
-    if report.failed and running is not None and (kept := running.keep_database()):
-        sections.append((KEPT, kept))
-    if lifecycle.transcript is not None and _is_shown(report, lifecycle.options.sql):
-        from pytest_chatdify_db.tracing import sql_report
-
-        transcript, elsewhere = lifecycle.transcript, running.executed_elsewhere() if running is not None else []
-        passed = transcript.callers.passed(error.__traceback__) if error is not None else ()
-        text = sql_report.section(transcript.statements, lifecycle.options.mask, elsewhere, passed)
-        if text:
-            item.user_properties.append((sql_report.PROPERTY, text))
-            if report.when == "teardown":  # the last report, which JUnit XML takes them from, is made already
-                report.user_properties.append((sql_report.PROPERTY, text))
-            sections.append((sql_report.TITLE, coloured(item.config, text)))
-    if running is not None and running.turn is not None and _is_shown(report, lifecycle.options.explain):
-        text = running.plans()
-        sections += [(EXPLAIN, text)] if text else []
-    if lifecycle.watcher is not None and report.failed:
-        sections += [("chatdify-db: a wait for a lock", text) for text in lifecycle.watcher.told]
-    return sections or _want_of_database(lifecycle, report)
-
-
-def say_how_to_join(config: pytest.Config) -> None:
-    """Show, as a debugger begins, how psql sees what the test sees: also what is not committed."""
-    running = state.of(config).lifecycle.running
-    if running is not None and running.turn is not None and config.pluginmanager.hasplugin("terminalreporter"):
-        writer = config.get_terminal_writer()
-        is_own = running.turn.isolation == "database"
-        writer.line(
-            "chatdify-db: " + ("open the test's own database" if is_own else "join the test's transaction") + ":"
-        )
-        writer.line(f"  {running.psql}")
-
-
-def sum_up(config: pytest.Config) -> None:
-    """Have the end of the run tell what is kept."""
-    now = state.of(config)
-    if now.lifecycle.keeping is not None and now.lifecycle.keeping.summary:
-        now.summaries.append(now.lifecycle.keeping.summary)
-
-
-def _want_of_database(lifecycle: Lifecycle, report: pytest.TestReport) -> list[tuple[str, str]]:
-    if not report.failed or lifecycle.running is not None or report.when != "call":
-        return []
-    if not any(name in sys.modules for name in lifecycle.modules):
-        return []
-    return [("chatdify-db", _NOT_STARTED.format(modules=" or ".join(lifecycle.modules)))]
-
-
-def _is_shown(report: pytest.TestReport, choice: str) -> bool:
-    return choice != "off" and (report.failed or (choice == "all" and report.when == "call"))
 
 
 def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:

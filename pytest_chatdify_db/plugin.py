@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 
-from pytest_chatdify_db import doctor, entry, guards, lifetimes, markers, options, reporting, state, tracebacks, xdist
+from pytest_chatdify_db import (
+    doctor,
+    entry,
+    explanations,
+    guards,
+    lifetimes,
+    markers,
+    options,
+    reporting,
+    showing,
+    state,
+    tracebacks,
+    xdist,
+)
 from pytest_chatdify_db.fixtures.celery import celery_eager as celery_eager
 from pytest_chatdify_db.fixtures.concurrency import chatdify_db_concurrency as chatdify_db_concurrency
 from pytest_chatdify_db.fixtures.database import (
@@ -61,7 +74,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Redirect the environment before the first conftest is imported."""
     entry.redirect_environment(early_config)
     entry.refuse_misspelt(args)
-    return (yield from guards.explain_conftest(early_config))
+    return (yield from explanations.explain_conftest(early_config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None]:
     """Explain a hook that uses the database."""
-    return (yield from guards.explain_hooks(session.config))
+    return (yield from explanations.explain_hooks(session.config))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -95,14 +108,14 @@ def pytest_exception_interact(
 ) -> None:
     """Explain an import that uses the database."""
     if isinstance(report, pytest.CollectReport) and call.excinfo is not None:
-        text = guards.early_use(node.config, call.excinfo.value)
+        text = explanations.early_use(node.config, call.excinfo.value)
         if text:
-            report.sections.append((guards.TITLE, text))
+            report.sections.append((explanations.TITLE, text))
 
 
 def pytest_enter_pdb(config: pytest.Config) -> None:
     """Say how to join the transaction that the debugged test is in."""
-    lifetimes.say_how_to_join(config)
+    showing.say_how_to_join(config)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside of those that capture and log
@@ -145,9 +158,9 @@ def pytest_runtest_makereport(
         tracebacks.shorten(call.excinfo, item.config)
     report = yield
     error = None if call.excinfo is None else call.excinfo.value
-    report.sections.extend(lifetimes.explanations(item, report, error))
+    report.sections.extend(showing.sections(item, report, error))
     if error is not None:
-        report.sections.extend(guards.explain(item, error))
+        report.sections.extend(explanations.explain(item, error))
     return report
 
 
@@ -155,7 +168,7 @@ def pytest_runtest_makereport(
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell of what was written after the last test and what is kept; give a worker's summary to the controller."""
     guards.finish(session.config)
-    lifetimes.sum_up(session.config)
+    showing.sum_up(session.config)
     xdist.hand_in(session.config)
 
 

@@ -43,7 +43,7 @@ _PLUGIN: Final = {
     "course of a run": tuple(f"{_P}.{name}" for name in ("startup", "running", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
-        *(f"{_P}.{name}" for name in ("guards", "doctor", "lifetimes", "tracebacks")),
+        *(f"{_P}.{name}" for name in ("explanations", "guards", "doctor", "lifetimes", "showing", "tracebacks")),
         f"{_P}.fixtures",
         f"{_P}.fixtures.*",
     ),
