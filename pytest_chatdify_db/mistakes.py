@@ -186,7 +186,7 @@ class SchemaError(ChatdifyDBError):
             f"chatdify-db: the tests' database cannot be built by migrations: {path} is {what}.",
             cause=cause,
             fixes=[
-                "name the file: --chatdify-db-migrations=path/to/alembic.ini",
+                "name the file: --chatdify-db-migrations=path/to/alembic.ini, or path/to/pyproject.toml",
                 "remove the option, to create the tables from the metadata",
             ],
         )

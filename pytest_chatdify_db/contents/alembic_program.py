@@ -24,6 +24,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 
 from pytest_chatdify_db import traces
+from pytest_chatdify_db.contents import alembic_files
 
 
 class Request(TypedDict):
@@ -60,20 +61,28 @@ def main() -> None:
     answer: Answer = {"files": [], "difference": "", "error": "", "revision": "", "file": "", "sqlstate": ""}
     with os.fdopen(int(sys.argv[1]), "w") as out:
         try:
+            path = Path(request["config"])
+            files = alembic_files.ini(path), alembic_files.project(path)
             with traces.watched() as read:
-                config = Config(request["config"])
+                config = _config(*files)
                 script = ScriptDirectory.from_config(config)
                 _set_url(config, script, request["url"])
                 if request["action"] == "upgrade":
                     command.upgrade(config, "heads")
                 else:
                     answer["difference"] = _difference(config, script)
-            answer["files"] = sorted(_inputs(read, config, script))
+            answer["files"] = sorted(_inputs(read, path, script))
         except BaseException as error:  # noqa: BLE001 - the process that asked says it, in words for users
             answer["error"] = _words(error)
             answer["revision"], answer["file"] = _place(error)
             answer["sqlstate"] = _sqlstate(error)
         json.dump(answer, out)
+
+
+def _config(ini: Path | None, project: Path | None) -> Config:
+    # Alembic reads the second one since 1.16.
+    more: dict[str, Any] = {"toml_file": project} if project is not None and hasattr(Config, "toml_file_name") else {}
+    return Config(ini, **more)
 
 
 def _set_url(config: Config, script: ScriptDirectory, url: str) -> None:
@@ -114,7 +123,7 @@ def _difference(config: Config, script: ScriptDirectory) -> str:
     return "\n".join(rendered)
 
 
-def _inputs(read: Iterable[str], config: Config, script: ScriptDirectory) -> set[str]:
+def _inputs(read: Iterable[str], config: Path, script: ScriptDirectory) -> set[str]:
     """Return those of the paths in *read* on which the schema depends.
 
     What ``env.py`` imports for comparisons, the application's modules, does not count, or no template would outlive a
@@ -125,7 +134,7 @@ def _inputs(read: Iterable[str], config: Config, script: ScriptDirectory) -> set
     code = (".py", ".pyc")
     found = {path for path in read if f"{path}{os.sep}".startswith(homes)}
     found |= {path for path in read if not path.endswith(code) and Path(path).is_file()}
-    return found | {str(Path(str(config.config_file_name)).absolute())}
+    return found | {str(config.absolute())}
 
 
 def _words(error: BaseException) -> str:

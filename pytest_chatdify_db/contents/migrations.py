@@ -9,15 +9,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from configparser import ConfigParser, Error
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from pytest_chatdify_db import redirect
-from pytest_chatdify_db.contents import sources
+from pytest_chatdify_db.contents import alembic_files, sources
 from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.mistakes import SchemaError
@@ -36,10 +35,10 @@ _DISK_FULL: Final = "53100"
 
 
 def recipe(config: Path, seed: Callable[[Session], object] | None, *, unknown: str) -> Recipe:
-    """Return how a template is made by the migrations that *config*, an ``alembic.ini``, leads to.
+    """Return how a template is made by the migrations that *config* leads to.
 
     Args:
-        config: The file.
+        config: An ``alembic.ini``, or a ``pyproject.toml``.
         seed: Stores rows afterwards; None for none.
         unknown: What stands for an input that cannot be told from another; it has to differ from run to run.
 
@@ -49,7 +48,7 @@ def recipe(config: Path, seed: Callable[[Session], object] | None, *, unknown: s
     config = config.absolute()
     require(config)
     parts = [_FORM, str(config), ".".join(map(str, sys.version_info[:2])), *map(_version, _PACKAGES)]
-    parts += [text for path in _scripts(config) for text in (str(path), path.read_bytes().hex())]
+    parts += [text for path in alembic_files.scripts(config) for text in (str(path), path.read_bytes().hex())]
     parts += sources.describe(seed, unknown) if seed is not None else []
 
     def build(address: Address) -> set[str]:
@@ -142,24 +141,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _scripts(config: Path) -> Iterator[Path]:
-    """Yield *config* and the files in the directories of scripts that it names plainly.
-
-    A template also notes every file that Alembic has read; this is to have one for each branch side by side.
-    """
-    yield config
-    parser = ConfigParser({"here": str(config.parent)})
-    try:
-        parser.read(config)
-        places = [
-            parser.get("alembic", "script_location", fallback=""),
-            *parser.get("alembic", "version_locations", fallback="").split(),
-        ]
-    except (Error, UnicodeError):
-        return
-    for place in places:
-        for path in sorted((config.parent / place).rglob("*")) if place else ():
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path

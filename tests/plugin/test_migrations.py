@@ -128,6 +128,22 @@ def test_the_schema_comes_from_migrations(migrated: Project, env: str) -> None:
     migrated.run(_OPTION).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("rest", ["[alembic]\n", None], ids=["beside an ini file", "alone"])
+def test_alembic_is_configured_in_pyproject(migrated: Project, rest: str | None) -> None:
+    """The option names either file, and Alembic reads what there is; a later run builds nothing."""
+    migrated.write(
+        "pyproject.toml", '[tool.alembic]\nscript_location = "%(here)s/migrations"\nprepend_sys_path = ["."]\n'
+    )
+    if rest is None:
+        (migrated.pytester.path / "alembic.ini").unlink()
+    else:
+        migrated.write("alembic.ini", rest)
+    for _ in range(2):
+        migrated.run(_OPTION if rest else "--chatdify-db-migrations=pyproject.toml").assert_outcomes(passed=1)
+
+    assert built(migrated) == 1
+
+
 def test_the_same_scripts_are_run_once(migrated: Project) -> None:
     """A later run builds nothing; another migration, also a changed or a new one, has it built again."""
     migrated.write("test_it.py", "def test_it(chatdify_db): ...")

@@ -45,6 +45,25 @@ def test_the_scripts_are_the_fingerprint(config: Path) -> None:
     assert len(set(found)) == 4
 
 
+@pytest.mark.parametrize("name", ["alembic.ini", "pyproject.toml"])
+def test_what_pyproject_names_is_the_fingerprint(config: Path, name: str) -> None:
+    """Beside an ini file or alone; one that says nothing of Alembic is none of the inputs, nor one that is no TOML."""
+    config.write_text("[alembic]\n")
+    toml, script = config.with_name("pyproject.toml"), config.parent / "scripts" / "versions" / "one.py"
+    others, found = [fingerprint(config)], []
+    for text in ("[project]\n", "alembic ="):
+        toml.write_text(text)
+        others.append(fingerprint(config))
+    for places in ('script_location = "%(here)s/scripts"', 'version_locations = ["%(here)s/scripts/versions"]'):
+        toml.write_text(f"[tool.alembic]\n{places}\n")
+        for code in ("one", "changed"):
+            script.write_text(code)
+            found.append(fingerprint(config.with_name(name)))
+
+    assert len(set(others)) == 1
+    assert len({*others, *found}) == 5
+
+
 def test_a_configuration_that_cannot_be_read_is_left_to_alembic(config: Path) -> None:
     """Whether it is a mistake, Alembic says when it runs."""
     config.write_text("script_location =")
