@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pytest_chatdify_db.mistakes import RedirectError
+from pytest_chatdify_db.mistakes.connections import RedirectError
 from pytest_chatdify_db.redirect import Redirect
 
 

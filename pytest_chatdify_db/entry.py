@@ -13,7 +13,8 @@ import pytest
 
 from pytest_chatdify_db import items, options, reporting, state, xdist
 from pytest_chatdify_db.lifecycle import Lifecycle
-from pytest_chatdify_db.mistakes import OptionError, RedirectError
+from pytest_chatdify_db.mistakes.connections import RedirectError
+from pytest_chatdify_db.mistakes.options import OptionError
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.settings import Options
 

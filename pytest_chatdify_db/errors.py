@@ -352,3 +352,8 @@ def _section(title: str, text: str) -> str:
 
 def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
+
+
+def alternatives(values: Sequence[str]) -> str:
+    """Return *values* as a text: ``a, b or c``."""
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]

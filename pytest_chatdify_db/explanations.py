@@ -14,7 +14,9 @@ from typing import Final
 import pytest
 
 from pytest_chatdify_db import state
-from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, SchemaError
+from pytest_chatdify_db.mistakes.connections import EarlyUse
+from pytest_chatdify_db.mistakes.fixtures import FixtureError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 
 TITLE: Final = "chatdify-db"
 

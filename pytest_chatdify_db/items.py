@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_chatdify_db import markers
-from pytest_chatdify_db.mistakes import FixtureError, MarkerError
+from pytest_chatdify_db.mistakes.fixtures import FixtureError
+from pytest_chatdify_db.mistakes.options import MarkerError
 
 if TYPE_CHECKING:
     import pytest

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_chatdify_db import application
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.mistakes import SchemaError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.redirect import Redirect
 from pytest_chatdify_db.running import Running, Turn, sandbox_failures
 from pytest_chatdify_db.scopes import Frame, FrameStack

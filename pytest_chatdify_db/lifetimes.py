@@ -17,7 +17,8 @@ import pytest
 from pytest_chatdify_db import application, guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
 from pytest_chatdify_db.lifecycle import Schema, first_line
-from pytest_chatdify_db.mistakes import LateFixture, SandboxGone
+from pytest_chatdify_db.mistakes.connections import SandboxGone
+from pytest_chatdify_db.mistakes.fixtures import LateFixture
 from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.scopes import Frame

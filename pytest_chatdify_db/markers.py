@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import get_args
 
-from pytest_chatdify_db.mistakes import MarkerError
+from pytest_chatdify_db.mistakes.options import MarkerError
 from pytest_chatdify_db.settings import Isolation, Severity
 
 NAME = "chatdify_db"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from pytest_chatdify_db import settings
-from pytest_chatdify_db.mistakes import OptionError
+from pytest_chatdify_db.mistakes.options import OptionError
 from pytest_chatdify_db.postgres.address import Address, InvalidAddress
 
 if TYPE_CHECKING:

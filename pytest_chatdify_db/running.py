@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from pytest_chatdify_db.markers import DatabaseMark
-from pytest_chatdify_db.mistakes import IsolationLost, SandboxGone
+from pytest_chatdify_db.mistakes.connections import IsolationLost, SandboxGone
 from pytest_chatdify_db.scopes import Frame, FrameStack
 from pytest_chatdify_db.settings import Isolation, Options
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from pytest_chatdify_db.mistakes import LateFixture
+from pytest_chatdify_db.mistakes.fixtures import LateFixture
 
 ScopeName = Literal["session", "package", "module", "class", "function"]
 

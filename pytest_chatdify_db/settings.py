@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, cast
 
-from pytest_chatdify_db.mistakes import OptionError
+from pytest_chatdify_db.mistakes.options import OptionError
 
 Isolation = Literal["transaction", "database"]
 Severity = Literal["off", "warn", "error"]

@@ -32,7 +32,7 @@ _LAYER: Final = {
 }
 # The plugin, top to bottom. It stands below the layer: fixtures use production's own sessions.
 _PLUGIN: Final = {
-    "words": tuple(f"{_P}.{name}" for name in ("errors", "mistakes", "naming", "settings", "markers")),
+    "words": tuple(f"{_P}.{name}" for name in ("errors", "mistakes", "mistakes.*", "naming", "settings", "markers")),
     "protocol": (f"{_P}.postgres", f"{_P}.postgres.*"),
     "sandbox": (f"{_P}.sandbox", f"{_P}.sandbox.*"),
     "servers": (f"{_P}.traces", f"{_P}.servers", f"{_P}.servers.*"),

@@ -15,7 +15,9 @@ import pytest
 import pytest_chatdify_db
 from pytest_chatdify_db import doctor, reporting
 from pytest_chatdify_db.errors import ServerUnavailable
-from pytest_chatdify_db.mistakes import EarlyUse, FixtureError, LateFixture, SchemaError
+from pytest_chatdify_db.mistakes.connections import EarlyUse
+from pytest_chatdify_db.mistakes.fixtures import FixtureError, LateFixture
+from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.sandbox.reports import DirtyRead

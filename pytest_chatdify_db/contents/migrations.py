@@ -19,7 +19,7 @@ from pytest_chatdify_db import redirect
 from pytest_chatdify_db.contents import alembic_files, sources
 from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
-from pytest_chatdify_db.mistakes import SchemaError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.postgres.address import Address
 
 if TYPE_CHECKING:

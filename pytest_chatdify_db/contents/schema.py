@@ -28,7 +28,7 @@ from pytest_chatdify_db import traces
 from pytest_chatdify_db.contents import declared, sources
 from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
-from pytest_chatdify_db.mistakes import SchemaError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.postgres.address import Address
 
 #: What a project returns from ``chatdify_db_seed``: stores the rows that every test starts with.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pytest_chatdify_db.databases import templates
 from pytest_chatdify_db.databases.spares import Spares
 from pytest_chatdify_db.errors import CopyFailed
-from pytest_chatdify_db.mistakes import FixtureError
+from pytest_chatdify_db.mistakes.fixtures import FixtureError
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.scopes import Frame
 from pytest_chatdify_db.servers.base import Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.markers import LINE, DatabaseMark, is_similar, parse
-from pytest_chatdify_db.mistakes import MarkerError
+from pytest_chatdify_db.mistakes.options import MarkerError
 
 
 def test_valid() -> None:

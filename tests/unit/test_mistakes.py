@@ -6,19 +6,12 @@ import inspect
 
 import pytest
 
-from pytest_chatdify_db import mistakes
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.mistakes import (
-    EarlyUse,
-    FixtureError,
-    IsolationLost,
-    LateFixture,
-    MarkerError,
-    OptionError,
-    RedirectError,
-    SandboxGone,
-    SchemaError,
-)
+from pytest_chatdify_db.mistakes import connections, fixtures, options, schema
+from pytest_chatdify_db.mistakes.connections import EarlyUse, IsolationLost, RedirectError, SandboxGone
+from pytest_chatdify_db.mistakes.fixtures import FixtureError, LateFixture
+from pytest_chatdify_db.mistakes.options import MarkerError, OptionError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 
 TEST = "tests/test_it.py::test_it"
 
@@ -348,10 +341,14 @@ def test_a_cause_of_several_lines() -> None:
 
 def test_every_message_is_tested() -> None:
     """A message without a line in the table above fails here."""
+    families = (connections, fixtures, options, schema)
     classes = [
-        each for _, each in inspect.getmembers(mistakes, inspect.isclass) if each.__module__ == mistakes.__name__
+        each
+        for family in families
+        for _, each in inspect.getmembers(family, inspect.isclass)
+        if each.__module__ == family.__name__
     ]
     written = {name for each in classes for name, value in vars(each).items() if isinstance(value, classmethod)}
-    source = inspect.getsource(inspect.getmodule(test_text) or mistakes)
+    source = inspect.getsource(inspect.getmodule(test_text) or options)
 
     assert {name for name in written if f".{name}(" not in source} == set()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_chatdify_db.mistakes import LateFixture
+from pytest_chatdify_db.mistakes.fixtures import LateFixture
 from pytest_chatdify_db.scopes import Frame, FrameStack, ScopeName
 
 

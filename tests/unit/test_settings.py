@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_chatdify_db.mistakes import OptionError
+from pytest_chatdify_db.mistakes.options import OptionError
 from pytest_chatdify_db.settings import SETTINGS, Options, is_near, nearest, resolve
 
 

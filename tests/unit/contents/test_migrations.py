@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_chatdify_db.contents import migrations
-from pytest_chatdify_db.mistakes import SchemaError
+from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.postgres.address import Address
 
 
