@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from pytest_chatdify_db.databases import templates
@@ -31,9 +32,6 @@ class Spares:
         server: Where.
         template: What they are clones of.
         new_name: Returns a new name for each.
-
-    Attributes:
-        template: See above.
     """
 
     def __init__(self, server: Server, template: str, new_name: Callable[[], str]) -> None:
@@ -46,7 +44,7 @@ class Spares:
         self._baseline: Baseline | None = None
         self._is_read = False
         self._wanted = 1
-        self._pending = 0
+        self._is_making = False
         self._is_closed = False
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -68,7 +66,7 @@ class Spares:
 
     @property
     def _is_coming(self) -> bool:
-        return bool(self._pending or self._changed)
+        return bool(self._is_making or self._changed)
 
     def give_back(self, database: Address, *, changed: bool) -> None:
         """Take a database back, to be used again: if it was *changed*, once it is like the template again."""
@@ -114,34 +112,30 @@ class Spares:
         return templates.clone(self._server, self.template, self._new_name())
 
     def _work(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._is_closed or self._changed or self._used or self._lacks)
-                if self._is_closed:
-                    return
-                changed = self._changed.popleft() if self._changed else None
-                used = self._used.popleft() if changed is None and not self._lacks else None
-                self._pending = int(used is None)
+        while (task := self._next()) is not None:
             made: Address | None = None
             try:
-                if used is not None:
-                    templates.drop(self._server, used)
-                elif changed is None:
-                    made = self._new()
-                elif self._is_restored(changed):
-                    made = changed
-                else:
-                    with self._change:
-                        self._used.append(changed.database)
+                made = task()
             except TemplateFailed:
                 # Whoever takes the next one tries by itself, and gets the error where it can be reported.
                 with self._change:
                     self._wanted = 0
             with self._change:
-                self._pending = 0
+                self._is_making = False
                 if made is not None:
                     self._ready.append(made)
                 self._change.notify_all()
+
+    def _next(self) -> Callable[[], Address | None] | None:
+        """Wait for something to do, which may make a database ready; return None once nobody needs any more."""
+        with self._change:
+            self._change.wait_for(lambda: self._is_closed or self._changed or self._used or self._lacks)
+            if self._is_closed:
+                return None
+            self._is_making = bool(self._changed) or self._lacks
+            if self._changed:
+                return partial(self._restored, self._changed.popleft())
+            return self._new if self._lacks else partial(self._drop, self._used.popleft())
 
     @property
     def _lacks(self) -> bool:
@@ -155,5 +149,13 @@ class Spares:
                 self._baseline = Baseline.read(made)
         return made
 
-    def _is_restored(self, database: Address) -> bool:
-        return self._baseline is not None and len(self._ready) < MOST and self._baseline.restore(database)
+    def _restored(self, database: Address) -> Address | None:
+        """Return *database* if it is like the template again; else it is dropped later."""
+        if self._baseline is not None and len(self._ready) < MOST and self._baseline.restore(database):
+            return database
+        with self._change:
+            self._used.append(database.database)
+        return None
+
+    def _drop(self, name: str) -> None:
+        templates.drop(self._server, name)
