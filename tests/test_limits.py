@@ -110,7 +110,7 @@ SHOWN_BY: Final = {
     "asyncpg, psycopg2 and psycopg 3": (f"{_SANDBOX}/test_checklist.py::test_1_replication_is_refused",),
     "The sandbox speaks no TLS": (f"{_SANDBOX}/test_limits.py::test_no_tls",),
     "Messages that no driver sends": (
-        f"{_CORPUS}/extended.txt::bytes behind Sync, Flush and Close",
+        f"{_CORPUS}/extended.txt::bytes behind Sync and Flush",
         f"{_CORPUS}/extended.txt::a portal whose Bind has failed, in its failed transaction",
         f"{_CORPUS}/extended.txt::a FETCH of no cursor, described in a failed transaction",
     ),

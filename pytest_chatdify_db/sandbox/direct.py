@@ -171,24 +171,26 @@ class DirectSession:
             portal, after = wire.cstring(body)
             name, after = wire.cstring(body, after)
             prepared = self.client.statements.get(name[:NAME_LENGTH])
+            self._text = prepared.text if prepared is not None else None
             if prepared is not None and prepared.statement is not None:
                 self.client.runs(prepared.statement.text[:2_000])
             before, server_name = self._statement(name)
             return before + wire.message(b"B", portal + b"\0" + server_name + b"\0" + body[after:])
         if kind in {DESCRIBE, CLOSE} and body[:1] == b"S":
-            name, _ = wire.cstring(body, 1)
+            name, after = wire.cstring(body, 1)
             if kind == CLOSE:
                 self.client.statements.pop(name[:NAME_LENGTH], None)
-                return wire.message(b"C", b"S" + (self.client.server_name(name) if name else b"") + b"\0")
+                server_name = self.client.server_name(name) if name else b""
+                return wire.message(b"C", b"S" + server_name + b"\0" + body[after:])
             before, server_name = self._statement(name)
-            return before + wire.message(b"D", b"S" + server_name + b"\0")
+            return before + wire.message(b"D", b"S" + server_name + b"\0" + body[after:])
         if kind == QUERY:
             return self._query(body)
         return message.encoded
 
     def _parse(self, body: bytes) -> bytes:
-        self._text = None
         name, prepared = names.prepare(self.client, body, None)
+        self._text = prepared.text
         self.client.statements[name] = prepared
         self._see(prepared.statement)
         self._note(prepared)

@@ -193,7 +193,7 @@ class _Pipeline:
                     return b""  # it has been said
                 text, _ = wire.cstring(prepared.rest)
                 if (error := (yield from session.syntax_error(client, text, is_heard=True))) is not None:
-                    return error
+                    return prepared.text.repositioned(error) if prepared.text is not None else error
                 return _SEVERAL if prepared.statement is None else objection
         if prepared.statement is not None and session.has_temporary:
             if (error := admission.foreign_table(session, client, prepared.statement)) is not None:
@@ -229,8 +229,7 @@ class _Pipeline:
             values = bound_values(body, after)
         self.segment.bound.append((portal, client.portals.get(portal)))
         client.portals[portal] = Portal(prepared, values, bind)
-        self.segment.data += bind
-        self.segment.asked += 1
+        self._add(bind, prepared)
         return None
 
     def _make_way(self, body: bytes, *, lives_on: bool) -> Work:
@@ -265,7 +264,7 @@ class _Pipeline:
 
     def _describe_or_close_statement(self, kind: int, body: bytes) -> bytes | None:
         client = self.client
-        name, _ = wire.cstring(body, 1)
+        name, after = wire.cstring(body, 1)
         prepared = client.statements.get(name[:NAME_LENGTH])
         if kind == DESCRIBE:
             if prepared is None and not name:
@@ -279,12 +278,12 @@ class _Pipeline:
                 del client.statements[name[:NAME_LENGTH]]
                 self.segment.closed.append((name[:NAME_LENGTH], prepared, self.segment.asked))
             self.segment.asked += 1
-        self.segment.data += Message(kind, b"S" + server_name + b"\0").encoded
+        self.segment.data += Message(kind, b"S" + server_name + b"\0" + body[after:]).encoded
         return None
 
     def _describe_or_close_portal(self, kind: int, body: bytes) -> bytes | None:
         client, cursors = self.client, self.session.cursors
-        called, _ = wire.cstring(body, 1)
+        called, after = wire.cstring(body, 1)
         name = called[:NAME_LENGTH]
         portal = client.portals.get(name)
         if kind == DESCRIBE and portal is None and not name:
@@ -296,7 +295,8 @@ class _Pipeline:
         if kind == DESCRIBE and portal is not None and portal.prepared is not None:
             if (objection := self._has_rows_in_failed(portal.prepared)) is not None:
                 return objection
-        self.segment.data += Message(kind, b"P" + cursors.server_name(client, called) + b"\0").encoded
+        server_name = cursors.server_name(client, called)
+        self.segment.data += Message(kind, b"P" + server_name + b"\0" + body[after:]).encoded
         if kind == CLOSE:
             client.portals.pop(name, None)
             self.segment.asked += 1
@@ -322,7 +322,7 @@ class _Pipeline:
         execute = Message(EXECUTE, session.cursors.server_name(client, called) + b"\0" + message.body[after:]).encoded
         if portal is None or statement is None:
             self.segment.reads_cursor |= name in client.cursors
-            self._add_execute(execute)
+            self._add(execute, None)
             return True
         client.runs(statement.text[:2_000])
         if statement.kind in SPLITS:
@@ -333,7 +333,7 @@ class _Pipeline:
         if warning := admission.warning(client, statement, is_sole=is_sole):
             self.segment.relay.notice, self.segment.relay.notice_at = warning, self.segment.asked
         self.segment.executed.append(portal)
-        self._add_execute(execute)
+        self._add(execute, portal.prepared)
         return True
 
     def _execute_split(self, name: bytes, portal: Portal, statement: Statement, execute: bytes) -> Work:
@@ -365,9 +365,13 @@ class _Pipeline:
             session.begin(client).executes = True
         return done
 
-    def _add_execute(self, execute: bytes) -> None:
-        self.segment.data += execute
-        self.segment.asked += 1
+    def _add(self, data: bytes, prepared: Prepared | None) -> None:
+        """Add a message that is about *prepared*, and has one answer."""
+        segment = self.segment
+        if prepared is not None and prepared.text is not None:
+            segment.relay.texts[segment.asked] = prepared.text
+        segment.data += data
+        segment.asked += 1
 
     # -- Statements on the server
 
@@ -418,10 +422,9 @@ class _Pipeline:
 
     def _add_parse(self, parsing: Parsing) -> None:
         parsing.at = self.segment.asked
-        self.segment.asked += 1
         self.segment.parses.append(parsing)
         self.segment.relay.parses.append(parsing)
-        self.segment.data += parsing.prepared.parse
+        self._add(parsing.prepared.parse, parsing.prepared)
 
 
 def _is_executed(following: Sequence[Message]) -> bool:

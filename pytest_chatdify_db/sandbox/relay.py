@@ -85,6 +85,7 @@ class Relay(Reply):
         self.notice = b""  # goes out before the next command tag or the error in its place
         self.notice_at = 0  # how many answers come before that
         self.parses: deque[Parsing] = deque()
+        self.texts: dict[int, Text] = {}  # those that are not the client's own, by how many answers come before
         self._prepared = prepared
         self._text = text
         self.holds_tag = holds_tag
@@ -123,7 +124,7 @@ class Relay(Reply):
         self.client.out += message
 
     def _own(self, message: bytes) -> bytes:
-        text = self.parses[0].prepared.text if self.parses else self._text
+        text = self.texts.get(self.answered, self._text)
         message = _with_hint(self.client, own_words(self.client, message))
         return text.repositioned(message) if text is not None else message
 

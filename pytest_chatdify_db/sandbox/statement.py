@@ -215,4 +215,7 @@ class Statement:
 
 def overlays(statement: Statement, before: Iterable[Statement]) -> bool:
     """Return whether *statement* may set what one *before* it has set for longer; both are read back behind it."""
-    return statement.kind is Kind.SET_LOCAL and any(each.kind is Kind.SET for each in before)
+    if statement.kind is Kind.SET_LOCAL:
+        return any(each.kind in {Kind.SET, Kind.RESET} for each in before)
+    sets = statement.kind is Kind.SET or "set_config" in statement.calls
+    return sets and any(each.kind is Kind.RESET for each in before)

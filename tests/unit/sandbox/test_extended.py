@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_chatdify_db.postgres import wire
+from pytest_chatdify_db.postgres.quoting import quote_name
 from tests.integration.sandbox.scripts import show
 
 from .table import COPY_IN, ScriptedServer, Table
@@ -117,6 +118,28 @@ def test_no_writing_where_a_held_cursor_stands(table: Table) -> None:
 
     error = 'E 24000 cursor "c" is held from a previous transaction'
     assert table.talk(client, "Q delete from t where current of c") == [error, "Z I"]
+
+
+@pytest.mark.parametrize("at", ["P", "B", "E"])
+def test_an_error_is_where_its_own_text_has_it(table: Table, server: ScriptedServer, at: str) -> None:
+    """The server has a longer name in front of it; which of the texts of a pipeline it is about is known."""
+    client = table.join()
+    sent = f"prepare {quote_name((client.prefix + b'p').decode())} as select nothing"
+    server.on(sent, wire.message(b"E", b"C42703\0Mno such column\0P%d\0\0" % (sent.index("nothing") + 1)), at=at)
+    lines = ("P - select 1", "B - -", "E -", "P - prepare p as select nothing", "B - -", "E -", "P s select 2", "S")
+
+    assert table.talk(client, *lines)[-2].startswith("E 42703 no such column P=21")
+
+
+def test_an_error_of_a_text_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
+    """It is where the client's text has it, too."""
+    client = table.join()
+    server.on("select 1/0", wire.error("22012", "division by zero"))
+    table.talk(client, "Q begin", "Q select 1/0")
+    sent = f"prepare {quote_name((client.prefix + b'p').decode())} as fetch c"
+    server.on(sent, wire.message(b"E", b"C42601\0Msyntax error\0P%d\0\0" % (sent.index("fetch") + 1)), at="P")
+
+    assert table.talk(client, "P - prepare p as fetch c", "S")[0] == "E 42601 syntax error P=14"
 
 
 def test_a_declared_cursor_in_a_failed_transaction(table: Table, server: ScriptedServer) -> None:
