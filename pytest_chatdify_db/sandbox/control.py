@@ -148,12 +148,12 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
     if transaction is None or transaction.implicit:
         return session.fail(client, refusals.needs_transaction("SAVEPOINT"))
     level = Level(
-        statement.name,
-        client.parameters.snapshot(),
-        len(transaction.signals),
-        client.temporary,
-        transaction.constraints,
-        transaction.read_only,
+        name=statement.name,
+        settings=client.parameters.snapshot(),
+        signals=len(transaction.signals),
+        temporary=client.temporary,
+        constraints=transaction.constraints,
+        read_only=transaction.read_only,
     )
     transaction.levels.append(level)
     return _done(client, "SAVEPOINT")
