@@ -336,34 +336,41 @@ class Host:
             self._obey(order)
 
     def _obey(self, command: Said) -> None:
-        core, name = self._core, command["do"]
         answer = partial(self._answer, number=command["number"], is_quiet=command.get("is_quiet", False))
         if (answered := self._answer_at_once(command)) is not None:
             answer(answered)
-            return
-        if core.broken and name in {"push", "pop"}:
-            reason = core.broken
-            try:
-                self._renew()
-            except (ConnectError, ServerError) as error:
-                answer({"error": f"{reason}; and no new session can be had: {error}", "is_of_server": True})
-                return
-            if name == "pop":
-                core.after_loss = reason
-        job: Callable[[], Job]
-        if name == "push":
-            job = lambda: core.push(command["name"])  # noqa: E731 - a job is what the queue holds
-        elif name == "pop":
-            job = core.pop
-        elif name == "wrote":
-            job = core.wrote
-        elif name == "enter":
-            self._own_database = Address.from_fields(command["address"])
-            job = core.enter_direct
+        elif (problem := self._revive_for(command["do"])) is not None:
+            answer(problem)
         else:
-            job = lambda: core.leave_direct(command["name"])  # noqa: E731 - a job is what the queue holds
-        core.ask(job, answer)
-        core.run()
+            self._core.ask(self._job_of(command), answer)
+            self._core.run()
+
+    def _revive_for(self, name: str) -> Said | None:
+        """Have a session where a test begins or ends though the last one broke; return why there is none."""
+        reason = self._core.broken
+        if not reason or name not in {"push", "pop"}:
+            return None
+        try:
+            self._renew()
+        except (ConnectError, ServerError) as error:
+            return {"error": f"{reason}; and no new session can be had: {error}", "is_of_server": True}
+        if name == "pop":
+            self._core.after_loss = reason
+        return None
+
+    def _job_of(self, command: Said) -> Callable[[], Job]:
+        """Return what a command that waits for its turn on the shared session has done there."""
+        core, name = self._core, command["do"]
+        if name == "push":
+            return lambda: core.push(command["name"])
+        if name == "pop":
+            return core.pop
+        if name == "wrote":
+            return core.wrote
+        if name == "enter":
+            self._own_database = Address.from_fields(command["address"])
+            return core.enter_direct
+        return lambda: core.leave_direct(command["name"])
 
     def _answer_at_once(self, command: Said) -> Said | None:
         """Obey a command that waits for nobody's turn on the shared session; None if it does."""

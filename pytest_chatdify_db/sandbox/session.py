@@ -49,6 +49,24 @@ class Welcome(NamedTuple):
     startup: Settings
 
 
+class _Asked(NamedTuple):
+    """A client's request, and what goes along with it.
+
+    Args:
+        exchange: All of it.
+        before: The replies to what must succeed.
+        behind: The replies to what comes after the request.
+        values: The one with the parameters that the request has changed, if it may change any.
+        lifted: The limits of time that are lifted behind it.
+    """
+
+    exchange: Exchange
+    before: list[Reply]
+    behind: list[Reply]
+    values: Reply | None
+    lifted: frozenset[str]
+
+
 class SharedSession(ServerSession):
     """The session on which the server is asked for what clients want.
 
@@ -89,13 +107,39 @@ class SharedSession(ServerSession):
         if self._must_adopt(client, transaction) and (error := (yield from self._adopt(client))) is not None:
             return self.fail(client, error)
         guard = self.protect(client)
+        asked = self._with_what_goes_along(client, transaction, request, reply, statements, changes)
+        yield asked.exchange
+        self.must_succeed(asked.before)
+        if _has_failed(reply, asked.behind):
+            self.history.return_to(guard)
+            effects.note_failed(self, client, statements)
+            self.fail_transaction(client)
+            return False
+        if statements:
+            transaction.executes = True
+            effects.note(self, client, statements)
+        if told:
+            transaction.signals += told
+        self._learn(client, statements, changes, asked)
+        return True
+
+    def _with_what_goes_along(
+        self,
+        client: Client,
+        transaction: Transaction,
+        request: Request,
+        reply: Reply,
+        statements: Sequence[Statement],
+        changes: Sequence[Change],
+    ) -> _Asked:
+        """Return *request* with what the server must do before it, and what it is asked behind it."""
         exchange = Exchange()
         in_force = client.parameters.in_force
         wanted, limits = in_force.served, in_force.limits
         if limits:
             wanted, limits = in_force.while_it_runs(statements)
         read_only = transaction.read_only and not self._checks_others(transaction, statements)
-        controls = self.begin_exchange(exchange, wanted, read_only=read_only)
+        before = self.begin_exchange(exchange, wanted, read_only=read_only)
         exchange.ask(request, reply)
         at = len(exchange.replies)
         if read_only:
@@ -106,23 +150,7 @@ class SharedSession(ServerSession):
             limits = limits.union(change.name for change in changes if change.name in parameters.LIMITS)
         if limits:
             exchange.ask(wire.query(parameters.lift(limits)), Reply())
-        yield exchange
-        self.must_succeed(controls)
-        if _has_failed(reply, exchange.replies[at:]):
-            self.history.return_to(guard)
-            effects.note_failed(self, client, statements)
-            self.fail_transaction(client)
-            return False
-        if statements:
-            transaction.executes = True
-            effects.note(self, client, statements)
-        if told:
-            transaction.signals += told
-        self._learn(client, statements, changes, values, limits)
-        identity = client.parameters.in_force.identity
-        if identity and self.history.settings == client.parameters.in_force.served:  # RESET may have gone further
-            self.superuser[identity] = self.backend.parameters.get("is_superuser", "")
-        return True
+        return _Asked(exchange, before, exchange.replies[at:], values, limits)
 
     def _checks_others(self, transaction: Transaction, statements: Sequence[Statement]) -> bool:
         """Return whether *statements* check what only others have written, and committed; a check locks rows."""
@@ -137,18 +165,11 @@ class SharedSession(ServerSession):
         mode = next((change.name for change in changes if change.name in MODE_PARAMETERS), None) if changes else None
         return refusals.mode_by_function(mode) if mode is not None else None
 
-    def _learn(
-        self,
-        client: Client,
-        statements: Sequence[Statement],
-        changes: Sequence[Change],
-        values: Reply | None,
-        lifted: frozenset[str],
-    ) -> None:
+    def _learn(self, client: Client, statements: Sequence[Statement], changes: Sequence[Change], asked: _Asked) -> None:
         """Note the parameters that a request has changed, and the limits that were lifted behind it."""
-        if values is not None and values.rows:
+        if asked.values is not None and asked.values.rows:
             encoding = self.backend.parameters.get("client_encoding", "UTF8")
-            for change, value in zip(changes, values.rows[0], strict=True):
+            for change, value in zip(changes, asked.values.rows[0], strict=True):
                 client.parameters.learn(change, text_of(value, encoding) if value else value)
             self.history.settings = client.parameters.in_force.served
         for statement in statements:
@@ -156,8 +177,11 @@ class SharedSession(ServerSession):
                 client.parameters.forget(statement.name)
                 wanted = client.parameters.in_force.served
                 self.history.settings = {name: wanted[name] for name in wanted if name != statement.name}
-        if lifted:
-            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in lifted}
+        if asked.lifted:
+            self.history.settings = {n: v for n, v in self.history.settings.items() if n not in asked.lifted}
+        identity = client.parameters.in_force.identity
+        if identity and self.history.settings == client.parameters.in_force.served:  # RESET may have gone further
+            self.superuser[identity] = self.backend.parameters.get("is_superuser", "")
 
     def syntax_error(
         self, client: Client, text: bytes, *, is_heard: bool = False
