@@ -97,6 +97,7 @@ SHOWN_BY: Final = {
         "docs/limits.md::tests/test_wider_fixtures.py",
         "tests/plugin/test_own_databases.py::test_what_a_fixture_changed_is_told",
         "tests/plugin/test_own_databases.py::test_what_belongs_to_the_server_stays",
+        f"{_SANDBOX}/test_limits.py::test_what_sql_says_of_prepared_statements_holds_on_its_side",
     ),
     "The first five tests that fail": ("tests/plugin/test_keeping.py::test_bound",),
     "Of the sandbox rows and sequences": ("tests/plugin/test_keeping.py::test_bound",),

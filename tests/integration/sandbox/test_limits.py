@@ -13,7 +13,7 @@ from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 
 from .differential import Conversation
-from .scripts import Step, show
+from .scripts import Step, read, show
 from .stage import Stage, StagedSandbox
 
 OWN_DATABASE = 'isolation="database"'
@@ -206,6 +206,32 @@ def test_a_function_does_not_know_what_was_prepared(
             assert value(client, "EXECUTE p") == "1"
             assert str(value(client, "SELECT name FROM pg_prepared_statements")).endswith(".p")
         sandbox.handle.use_database(None, "test")
+
+
+def test_what_sql_says_of_prepared_statements_holds_on_its_side(server: Stage, sandbox: StagedSandbox) -> None:
+    """A driver's statement is there in a database of the test's own and behind it; what PREPARE has made is not."""
+    client = Conversation(sandbox.address, "A", {})
+
+    def said(*lines: str) -> str:
+        script = next(read("\n".join(["== said", *(f"A: {line}" for line in lines)])))
+        return [show(message) for step in script.steps for message in client.do(step)][-2]
+
+    execution = ("B - s", "E -", "S")
+    said("P s select 7", "S")
+    said("Q prepare p as select 1")
+    with server.clone() as database:
+        sandbox.handle.use_database(database, "test")
+        assert said(*execution) == "C SELECT 1"
+        assert said("Q execute p").startswith("E 26000")
+        assert said("Q prepare q as select 1") == "C PREPARE"
+        assert said("Q deallocate s") == "C DEALLOCATE"
+        assert said(*execution).startswith("E 26000")
+        sandbox.handle.use_database(None, "test")
+
+    assert said(*execution) == "C SELECT 1"
+    assert said("Q execute p") == "C SELECT 1"
+    assert said("Q execute q").startswith("E 26000")
+    client.close()
 
 
 @pytest.mark.parametrize("is_selected", [True, False])
