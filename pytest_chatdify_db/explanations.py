@@ -1,7 +1,7 @@
 """Explanations: what the plugin adds to an error that a project meets because it has the plugin.
 
 Explained are the use of the database before it is started, a fixture of a test's own in a wider one, a broker that is
-not there. The error itself stays as it is.
+not there, a marker that is misspelt. The error itself stays as it is.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Final
 
 import pytest
 
-from pytest_chatdify_db import state
+from pytest_chatdify_db import markers, state
 from pytest_chatdify_db.mistakes.connections import EarlyUse
 from pytest_chatdify_db.mistakes.fixtures import FixtureError
+from pytest_chatdify_db.mistakes.options import MarkerError
 from pytest_chatdify_db.mistakes.schema import SchemaError
 
 TITLE: Final = "chatdify-db"
 
 _LAYER: Final = ("app.db", "app.config", "app.database")
 _MISMATCH: Final = re.compile(r"^ScopeMismatch: .*function scoped fixture (\w+) with a (\w+) scoped", re.MULTILINE)
+_STRICT: Final = re.compile(r"^'(\w+)' not found in `markers` configuration option")
 _SEAMS: Final = ("chatdify_db_metadata", "chatdify_db_seed", "chatdify_db_server")
 _OF_ONE_TEST: Final = ("session", "sync_session", "chatdify_db")
 
@@ -41,6 +43,14 @@ def early_use(config: pytest.Config, error: BaseException) -> str:
     # The line that a user has to move is the one outside of every function.
     line = callers.last_of(trace, "<module>") or callers.last_of(trace)
     return str(EarlyUse.at_import(str(line or "a line"), refused))
+
+
+def unknown_marker(module: str, error: BaseException) -> str:
+    """Return what to say about *error*, if pytest takes registered markers alone and *module* has one almost ours."""
+    found = _STRICT.search(str(error))
+    if found is None or not markers.is_similar(found[1]):
+        return ""
+    return str(MarkerError.misspelt(module, found[1]))
 
 
 def use_before_start(config: pytest.Config, error: BaseException) -> str:

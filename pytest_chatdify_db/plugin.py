@@ -106,9 +106,10 @@ def pytest_exception_interact(
     call: pytest.CallInfo[Any],
     report: pytest.CollectReport | pytest.TestReport,
 ) -> None:
-    """Explain an import that uses the database."""
+    """Explain an import that uses the database, or a marker that is misspelt."""
     if isinstance(report, pytest.CollectReport) and call.excinfo is not None:
-        text = explanations.early_use(node.config, call.excinfo.value)
+        error = call.excinfo.value
+        text = explanations.unknown_marker(node.nodeid, error) or explanations.early_use(node.config, error)
         if text:
             report.sections.append((explanations.TITLE, text))
 

@@ -67,6 +67,24 @@ def test_a_misspelt_marker(project: Project, name: str) -> None:
     project.run(plugins="").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(("name", "is_explained"), [("chatdify_bd", True), ("slow", False)])
+def test_a_misspelt_marker_where_pytest_is_strict(project: Project, name: str, is_explained: bool) -> None:
+    """pytest refuses it while it imports the module; the report says which marker was meant, if it was this one."""
+    project.write("test_it.py", f"import pytest\n@pytest.mark.{name}\ndef test_it(): ...")
+
+    result = project.run("--strict-markers", plugins="")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    explained = [
+        f"chatdify-db: the marker '{name}' of test_it.py is not known.",
+        "Cause: nobody has registered it, *; did you mean 'chatdify_db'?",
+    ]
+    result.stdout.fnmatch_lines(
+        [f"'{name}' not found in `markers` configuration option", *explained[: 2 * is_explained]]
+    )
+    assert is_explained == ("did you mean" in result.stdout.str())
+
+
 def test_a_worker_of_xdist(project: Project) -> None:
     """A worker cannot stop the run: there the test itself fails, with the same text."""
     project.write("test_it.py", "import pytest\n@pytest.mark.chatdify_db(isolaton=1)\ndef test_it(): ...")
