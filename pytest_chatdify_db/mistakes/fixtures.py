@@ -88,6 +88,20 @@ class FixtureError(ChatdifyDBError):
         )
 
     @classmethod
+    def two_async_plugins(cls, test: str) -> Self:
+        """Say that one plugin runs the test and another one its fixtures."""
+        return cls.compose(
+            f"chatdify-db: {test} asks for the fixture 'session', but two plugins run it in two event loops.",
+            cause="pytest-asyncio takes the test, because of asyncio_mode = auto or its marker, and anyio takes the "
+            "async fixtures, because of the marker anyio or the fixture anyio_backend; a session has one loop",
+            fixes=[
+                "leave the test to anyio: set asyncio_mode = strict in the ini file",
+                "leave the test to pytest-asyncio: remove the marker anyio and the fixture anyio_backend",
+                "use the fixture 'sync_session' instead",
+            ],
+        )
+
+    @classmethod
     def wrong_backend(cls, test: str, backend: str) -> Self:
         """Say that SQLAlchemy's asyncio extension cannot run on *backend*."""
         return cls.compose(

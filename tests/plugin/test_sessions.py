@@ -89,6 +89,35 @@ def test_anyio(project: Project) -> None:
     result.stdout.fnmatch_lines(["chatdify-db: * asks for the fixture 'session', but runs on trio."])
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_anyio_beside_auto_mode(project: Project, backend: str) -> None:
+    """Where pytest-asyncio takes a test marked for anyio, the session is in its loop, or the two are named."""
+    project.write_models()
+    project.write(
+        "test_anyio.py",
+        f"""
+        import pytest
+        from models import Item
+
+        @pytest.fixture
+        def anyio_backend(): return "{backend}"
+
+        @pytest.mark.anyio
+        async def test_session(session):
+            session.add(Item(name="async"))
+            await session.flush()
+        """,
+    )
+
+    second = project.run("--asyncio-mode=auto", plugins="anyio.pytest_plugin pytest_asyncio.plugin")
+    first = project.run("--asyncio-mode=auto", plugins="pytest_asyncio.plugin anyio.pytest_plugin")
+
+    second.assert_outcomes(passed=1)
+    if first.ret != pytest.ExitCode.OK:  # pytest-asyncio 1.0 takes the fixtures in any case
+        first.assert_outcomes(errors=1)
+        first.stdout.fnmatch_lines(["chatdify-db: * asks for the fixture 'session', but two plugins run it in two *"])
+
+
 def test_without_event_loop(project: Project) -> None:
     """A plain function, and a coroutine function that no plugin runs, are told what to do."""
     project.write_models()

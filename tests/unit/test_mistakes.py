@@ -204,6 +204,13 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "@pytest.mark.asyncio (pip install pytest-asyncio)",
     ),
     (
+        FixtureError.two_async_plugins(TEST),
+        f"chatdify-db: {TEST} asks for the fixture 'session', but two plugins run it in two event loops.",
+        "pytest-asyncio takes the test, because of asyncio_mode = auto or its marker, and anyio takes the async "
+        "fixtures, because of the marker anyio or the fixture anyio_backend; a session has one loop",
+        "leave the test to anyio: set asyncio_mode = strict in the ini file",
+    ),
+    (
         FixtureError.wrong_backend(TEST, "trio"),
         f"chatdify-db: {TEST} asks for the fixture 'session', but runs on trio.",
         "SQLAlchemy's AsyncSession works with asyncio only",
