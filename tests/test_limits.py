@@ -28,6 +28,7 @@ SHOWN_BY: Final = {
     "Sequences do not go back": (
         f"{_SANDBOX}/test_limits.py::test_sequences_do_not_go_back",
         "docs/limits.md::tests/test_sequences.py",
+        "tests/plugin/test_lifetimes.py::test_ids_of_a_wider_fixture_depend_on_the_tests_before",
     ),
     "Isolation levels": (
         "docs/limits.md::tests/test_levels.py",

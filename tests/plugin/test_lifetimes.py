@@ -294,6 +294,43 @@ def test_sequences_are_set_back(project: Project) -> None:
     result.assert_outcomes(passed=4)
 
 
+def test_ids_of_a_wider_fixture_depend_on_the_tests_before(project: Project) -> None:
+    """Sequences are set back at the test's beginning: a row of a wider fixture, stored before, goes on counting."""
+    project.write_models()
+    project.write(
+        "test_ids.py",
+        """
+        import pytest
+        from app.db import get_sync_session
+        from models import Item
+        from store import add
+
+        def id_of(name):
+            with get_sync_session() as session:
+                return session.query(Item.id).filter_by(name=name).scalar()
+
+        @pytest.fixture(scope="class")
+        def wide(): add("wide")
+
+        @pytest.mark.parametrize("name", ["one", "two"])
+        def test_before(name): add(name)
+
+        @pytest.mark.chatdify_db(reset_sequences=True)
+        class TestWide:
+            def test_ids(self, wide):
+                add("mine")
+                assert (id_of("wide"), id_of("mine")) == (3, 4)
+
+        @pytest.mark.chatdify_db(reset_sequences=True)
+        def test_without():
+            add("mine")
+            assert id_of("mine") == 1
+        """,
+    )
+
+    project.run().assert_outcomes(passed=4)
+
+
 def test_doctests_have_turns(project: Project) -> None:
     """A doctest is a test like any other: its rows are undone."""
     project.write_models()
