@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from pytest_chatdify_db import items, options, reporting, state, xdist
+from pytest_chatdify_db import explanations, items, options, reporting, state, xdist
 from pytest_chatdify_db.lifecycle import Lifecycle
 from pytest_chatdify_db.mistakes.connections import RedirectError
 from pytest_chatdify_db.mistakes.options import OptionError
@@ -40,6 +40,7 @@ def redirect_environment(config: pytest.Config) -> None:
     config.stash[state.REDIRECT] = redirect
     config.add_cleanup(_forget_settings)
     config.add_cleanup(redirect.end)
+    config.pluginmanager.register(explanations.EndOfRun(config), "chatdify_db_end_of_run")
     _forget_settings()
 
 

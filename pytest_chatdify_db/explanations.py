@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Generator, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -18,6 +18,9 @@ from pytest_chatdify_db.mistakes.connections import EarlyUse
 from pytest_chatdify_db.mistakes.fixtures import FixtureError
 from pytest_chatdify_db.mistakes.options import MarkerError
 from pytest_chatdify_db.mistakes.schema import SchemaError
+
+if TYPE_CHECKING:
+    from _pytest._code.code import ExceptionRepr
 
 TITLE: Final = "chatdify-db"
 
@@ -41,8 +44,10 @@ def early_use(config: pytest.Config, error: BaseException) -> str:
 
     callers, trace = Callers(config.invocation_params.dir), error.__traceback__
     # The line that a user has to move is the one outside of every function.
-    line = callers.last_of(trace, "<module>") or callers.last_of(trace)
-    return str(EarlyUse.at_import(str(line or "a line"), refused))
+    line = callers.last_of(trace, "<module>")
+    if line is None:
+        return use_before_start(config, error)  # in a hook of the collection
+    return str(EarlyUse.at_import(str(line), refused))
 
 
 def unknown_marker(module: str, error: BaseException) -> str:
@@ -56,7 +61,7 @@ def unknown_marker(module: str, error: BaseException) -> str:
 def use_before_start(config: pytest.Config, error: BaseException) -> str:
     """Return what to say about *error*, raised by a fixture or hook; empty unless it used a database not started."""
     now = config.stash.get(state.KEY, None)
-    if now is None or now.lifecycle.running is not None:
+    if now is not None and now.lifecycle.running is not None:
         return ""
     refused = _refusal(config, error)
     if not refused:
@@ -91,28 +96,41 @@ def explain(item: pytest.Item, error: BaseException) -> list[tuple[str, str]]:
     return [(TITLE, text)] if text else []
 
 
-def explain_hooks(config: pytest.Config) -> Generator[None]:
-    """Wrap a hook that others have too: add the explanation to the error of one that uses the database."""
-    try:
-        return (yield)
-    except Exception as error:
-        text = use_before_start(config, error)
+class EndOfRun:
+    """Explains the error of a hook, which ends the run.
+
+    Args:
+        config: Of the run.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: ExceptionRepr, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Have what is shown of it end with the explanation."""
+        text = use_before_start(self._config, excinfo.value)
         if text:
-            error.add_note(text)
-        raise
+            excrepr.addsection(TITLE, text)
 
 
 def explain_conftest(config: pytest.Config) -> Generator[None]:
-    """Wrap the import of conftest files: add the explanation to the error of one that uses the database."""
+    """Wrap the import of conftest files and what they name: add the explanation to the error of an import."""
     try:
         return (yield)
     except Exception as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, BaseException):
-            text = early_use(config, cause)
-            if text:
-                cause.add_note(text)
+        cause = _imported(error)
+        text = early_use(config, cause)
+        if text:
+            cause.add_note(text)
         raise
+
+
+def _imported(error: Exception) -> BaseException:
+    """Return what an import has raised, which pytest may have put into an *error* of its own."""
+    if not type(error).__module__.startswith("_pytest."):
+        return error
+    return getattr(error, "cause", None) or error.__cause__ or error
 
 
 def _refusal(config: pytest.Config, error: BaseException) -> str:

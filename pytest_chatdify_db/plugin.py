@@ -84,12 +84,6 @@ def pytest_configure(config: pytest.Config) -> None:
     entry.configure(config)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> Generator[None]:
-    """Explain a hook that uses the database."""
-    return (yield from explanations.explain_hooks(session.config))
-
-
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what was asked for, and where."""
     return reporting.header(state.of(config).lifecycle.options)

@@ -44,7 +44,10 @@ def test_an_import_in_a_test_comes_too_late(project: Project) -> None:
 @pytest.mark.parametrize(
     ("conftest", "line"),
     [
+        ("def pytest_configure(config): add('x')", "conftest.py:2 in pytest_configure"),
         ("def pytest_sessionstart(session): add('x')", "conftest.py:2 in pytest_sessionstart"),
+        ("def pytest_generate_tests(metafunc): add('x')", "conftest.py:2 in pytest_generate_tests"),
+        ("def pytest_collection_modifyitems(items): add('x')", "conftest.py:2 in pytest_collection_modifyitems"),
         ("def pytest_runtest_setup(item): add('x')", "conftest.py:2 in pytest_runtest_setup"),
         (
             "import pytest\n@pytest.fixture(scope='session')\ndef chatdify_db_seed(): add('x')",
@@ -58,15 +61,29 @@ def test_use_before_the_start(project: Project, conftest: str, line: str) -> Non
     project.write("conftest.py", f"from store import add\n{conftest}")
     project.write("test_it.py", "def test_it(sync_session): ...")
 
-    output = project.run().stdout
+    result = project.run()
 
-    output.fnmatch_lines(
+    pytest.LineMatcher([*result.outlines, *result.errlines]).fnmatch_lines(
         [
             "*chatdify-db: the database was used before it was running; it starts in the set-up of the first test*",
             f"*Cause: {line} connects before that: *refused*",
             "*To fix this, either:",
             "*  - do it in a fixture, *",
             "*  - let every test start with rows: *",
+        ]
+    )
+
+
+def test_a_plugin_of_the_project_that_connects_when_it_is_imported(project: Project) -> None:
+    """A module that a conftest names as a plugin is told which line of it connects."""
+    project.write_models()
+    project.write("conftest.py", "pytest_plugins = ['rows']")
+    project.write("rows.py", "from store import add\nadd('x')")
+
+    project.run().stderr.fnmatch_lines(
+        [
+            "*chatdify-db: the database was used while pytest was importing modules; it runs while tests do.",
+            "*Cause: rows.py:2 connects when its module is imported: *refused*",
         ]
     )
 
