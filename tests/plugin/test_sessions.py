@@ -257,7 +257,7 @@ def test_project_without_the_layer(project: Project) -> None:
 
 
 def test_project_that_does_not_use_the_layer(project: Project) -> None:
-    """A project with tables of its own that never imports ``app.db`` is not subject to its settings."""
+    """A project with tables of its own that imports no more than the layer's pool is not subject to its settings."""
     project.write("tables.py", NUMBERS)
     project.write(
         "test_it.py",
@@ -266,6 +266,7 @@ def test_project_that_does_not_use_the_layer(project: Project) -> None:
         import sys
 
         import pytest
+        from app.db.pools import LoopLocalQueuePool
         from tables import numbers
 
         os.environ["DB_POOL_SIZE"] = "of something else"
