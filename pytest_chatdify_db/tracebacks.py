@@ -1,4 +1,4 @@
-"""Tracebacks of errors that SQLAlchemy raises: the project's lines, not the forty of the libraries between them.
+"""Tracebacks of errors that SQLAlchemy or ``app.db`` raise: the project's lines, not forty of libraries between them.
 
 What such an error is about stands in its text and in the SQL section. ``--full-trace`` and ``--pdb`` keep every frame.
 """
@@ -8,19 +8,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Final
 
 import pytest
 
 from pytest_chatdify_db.tracing.callers import Callers
 
+#: By module, the base of the errors that it raises.
+_BASES: Final = {"sqlalchemy.exc": "SQLAlchemyError", "app.db.errors": "DatabaseError"}
+
 
 def shorten(excinfo: pytest.ExceptionInfo[BaseException], config: pytest.Config) -> None:
-    """Leave the project's lines in the tracebacks of those errors of *excinfo* that are SQLAlchemy's."""
-    kind = getattr(sys.modules.get("sqlalchemy.exc"), "SQLAlchemyError", None)
-    if kind is None or config.getoption("fulltrace", False) or config.getoption("usepdb", False):
+    """Leave the project's lines in the tracebacks of those errors of *excinfo* that are SQLAlchemy's or the layer's."""
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _BASES.items()]
+    kinds = tuple(kind for kind in found if isinstance(kind, type))
+    if not kinds or config.getoption("fulltrace", False) or config.getoption("usepdb", False):
         return
     callers = Callers(config.invocation_params.dir)
-    for error in [each for each in _chain(excinfo.value) if isinstance(each, kind)]:
+    for error in [each for each in _chain(excinfo.value) if isinstance(each, kinds)]:
         kept = _kept(error.__traceback__, callers)
         if error is not excinfo.value:
             error.with_traceback(kept)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from app.db import TransactionAborted
 from pytest_chatdify_db.tracebacks import shorten
 
 _LIBRARY = compile("def call(function): function()", "/lib/site-packages/library.py", "exec")
@@ -56,13 +57,14 @@ def files(error: BaseException) -> list[str]:
     ("error", "options", "is_cut"),
     [
         (SQLAlchemyError(), {}, True),
+        (TransactionAborted(), {}, True),
         (SQLAlchemyError(), {"fulltrace": True}, False),
         (SQLAlchemyError(), {"usepdb": True}, False),
         (LookupError(), {}, False),
     ],
 )
 def test_which(error: BaseException, options: dict[str, bool], is_cut: bool) -> None:
-    """Those of SQLAlchemy's errors are cut, unless every frame is wanted."""
+    """Those of SQLAlchemy's errors and of the layer's are cut, unless every frame is wanted."""
     info = raised(error)
     assert files(error) == ["test_tracebacks.py", "library.py", "test_tracebacks.py"]
 
