@@ -31,7 +31,7 @@ _LAST: Final = "last-"
 _DRAFTS: Final = tuple(f".{kind}" for kind in (TEMPLATES, DATA, VERSION, _LAST))
 
 #: Seconds after which a draft belongs to nobody: no archive takes that long to write.
-_DRAFT_AGE: Final = 3600.0
+DRAFT_AGE: Final = 3600.0
 
 #: CRC-32 of whatever ends with its own CRC-32.
 _WHOLE: Final = 0x2144DF1C
@@ -72,7 +72,8 @@ def remember(kind: str, subject: Path, text: str) -> None:
     memory = _memory(kind, subject)
     draft = memory.with_name(f".{memory.name}-{token_hex(4)}")
     with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        draft.touch(mode=0o600)
         draft.write_text(text)
         draft.rename(memory)
     with suppress(OSError):
@@ -103,7 +104,7 @@ def keep(data: Path, entry: Path) -> bool:
     draft = entry.with_name(f".{entry.name}-{token_hex(4)}")
     kept = False
     with suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         # What a project's seed stores is for its user's eyes only.
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         if _tar("-C", data, *_OF_THE_PROCESS, "-cf", draft, "."):
@@ -120,21 +121,21 @@ def keep(data: Path, entry: Path) -> bool:
 def collect(spared: Path) -> None:
     """Remove what was not used for long, and all but the templates that were used last; never *spared*."""
     with suppress(OSError):
-        for path, age in _ages(spared.parent, ".*"):
-            if age > _DRAFT_AGE and path.name.startswith(_DRAFTS):
+        for path, age in ages(spared.parent, ".*"):
+            if age > DRAFT_AGE and path.name.startswith(_DRAFTS):
                 path.unlink(missing_ok=True)
         for kind in (DATA, _LAST, VERSION):
-            for path, age in _ages(spared.parent, f"{kind}*"):
+            for path, age in ages(spared.parent, f"{kind}*"):
                 if age > LONGEST:
                     path.unlink(missing_ok=True)
-        others = sorted(_ages(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1])
+        others = sorted(ages(spared.parent, f"{TEMPLATES}*"), key=lambda entry: entry[1])
         others = [(path, age) for path, age in others if path != spared]
         for rank, (path, age) in enumerate(others, start=1):
             if rank >= MOST or age > LONGEST:
                 path.unlink(missing_ok=True)
 
 
-def _ages(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
+def ages(where: Path, pattern: str) -> Iterator[tuple[Path, float]]:
     """Yield paths and the seconds since their last use; one to come was noted by a clock that was wrong, by as much."""
     now = time.time()
     for path in where.glob(pattern):

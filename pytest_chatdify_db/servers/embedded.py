@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +14,8 @@ from typing import Final
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
-from pytest_chatdify_db.servers import archives, cluster
 from pytest_chatdify_db.servers import binaries as programs
+from pytest_chatdify_db.servers import cluster, program_copies
 from pytest_chatdify_db.servers.base import NO_WISH, THROWAWAY, Progress, ProviderName, Server, Store, Wish
 from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 from pytest_chatdify_db.servers.run import Run
@@ -123,41 +122,11 @@ def _usable(user: RunAs) -> Binaries:
             found.append(f"{binaries.directory}: does not run, or is older than {programs.MINIMUM_MAJOR}")
         elif user.can_reach(binaries.directory / "postgres"):
             return binaries
-        elif binaries.origin == programs.WHEEL and (copy := _reachable_copy(binaries, user)):
+        elif binaries.origin == programs.WHEEL and (copy := program_copies.reachable_copy(binaries, user)):
             return copy
         else:
             found.append(f"{binaries.directory}: out of reach for the user {user.name!r}, whom root runs servers as")
     raise ServerUnavailable.no_binaries(found, programs.places())
-
-
-def _reachable_copy(binaries: Binaries, user: RunAs) -> Binaries | None:
-    """Copy the wheel's programs, in their layout, to where *user* can run them; once for each build."""
-    install = binaries.directory.parent
-    package = install.parent
-    size = (binaries.directory / "postgres").stat().st_size
-    for cache in (
-        archives.directory(),
-        Path("/var/cache/chatdify-db"),
-        Path(f"/var/tmp/chatdify-db-{os.getuid()}"),  # noqa: S108 - its owner is checked
-    ):
-        home = cache / f"programs-{'.'.join(map(str, binaries.version))}-{size}"
-        copy = Binaries(home / package.name / install.name / "bin", binaries.origin)
-        draft = home.with_name(f".{home.name}-{token_hex(4)}")
-        with suppress(OSError):
-            cache.mkdir(parents=True, exist_ok=True)
-            if cache.stat().st_uid != os.getuid() or not user.can_reach(home):
-                continue
-            if not home.exists():
-                no_sources = shutil.ignore_patterns("include", "*.a")
-                shutil.copytree(install, draft / package.name / install.name, symlinks=True, ignore=no_sources)
-                libraries = package.with_name(f"{package.name}.libs")
-                if libraries.is_dir():
-                    shutil.copytree(libraries, draft / libraries.name, symlinks=True)
-                draft.rename(home)
-            if user.can_reach(copy.directory / "postgres") and copy.major:
-                return copy
-        shutil.rmtree(draft, ignore_errors=True)
-    return None
 
 
 def _start(
