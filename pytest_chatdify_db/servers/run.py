@@ -239,4 +239,6 @@ def _prepared(root: Path) -> Path:
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(f"{root} is not a directory that you alone can write to")
+    if status.st_mode & 0o011 != 0o011:
+        root.chmod(0o711)  # it was made under a umask that allows less
     return root

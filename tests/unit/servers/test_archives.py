@@ -56,6 +56,20 @@ def test_an_archive_is_private(data: Path, cache: Path) -> None:
     assert (cache / "one.tar").stat().st_mode & 0o777 == 0o600
 
 
+def test_nobody_else_writes_to_the_cache(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory and files are their user's to change, also under a umask that allows everything."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0)
+    try:
+        archives.remember(archives.VERSION, data, "18.4")
+        archives.keep(data, archives.directory() / "one.tar")
+    finally:
+        os.umask(before)
+
+    assert [path.name for path in archives.directory().rglob("*") if path.stat().st_mode & 0o022] == []
+    assert archives.directory().stat().st_mode & 0o022 == 0
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])
 def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, tmp_path: Path, content: bytes | None) -> None:
     """A missing, empty or broken archive leaves the place free for another way."""

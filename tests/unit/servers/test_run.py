@@ -206,6 +206,18 @@ def test_a_root_that_others_could_write_to_is_refused(root: Path, tmp_path: Path
         Run.create()
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_root_lets_a_servers_user_pass(root: Path, umask: int) -> None:
+    """Where pytest runs as root the server runs as somebody else, below the root of runs, whatever the umask is."""
+    before = os.umask(umask)
+    try:
+        Run.create().close()
+    finally:
+        os.umask(before)
+
+    assert root.stat().st_mode & 0o777 == 0o711
+
+
 def test_a_full_or_forbidden_candidate_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next place is taken where the first one cannot be used."""
     (tmp_path / "forbidden").touch()
