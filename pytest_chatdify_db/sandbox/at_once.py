@@ -1,4 +1,4 @@
-"""What drivers say around most statements, answered as it comes: BEGIN, COMMIT, ROLLBACK, and the question of pools.
+"""What drivers say around most statements, answered on the spot: BEGIN, COMMIT, ROLLBACK, and the question of pools.
 
 The rule: only while nobody else is served, only in the words of drivers, and only where the long way (``simple``,
 ``control``) would need nothing of the server and say just that; whatever is in doubt goes there.

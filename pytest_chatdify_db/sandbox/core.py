@@ -278,8 +278,8 @@ class Core:
 
     def _serve(self, client: Client) -> Job:
         self._queued.discard(client.number)
-        if client.units:
-            yield from service.serve(self.session, client, client.units.popleft())
+        if client.units and not at_once.serve(self.session, client, unit := client.units.popleft()):
+            yield from service.serve(self.session, client, unit)
         if client.stage is Stage.ENDED and not client.units:
             yield from self._forget(client)  # at once: nobody is to see what it has not committed
         elif client.units or self.is_direct:
