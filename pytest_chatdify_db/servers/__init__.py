@@ -35,7 +35,7 @@ def start(choice: str, *, image: str, run: Run, progress: Progress, template: Wi
         with suppress(FileNotFoundError):
             return Server.from_json((run.directory / _READY).read_text())
         with suppress(FileNotFoundError):
-            raise ServerUnavailable.failed_before((run.directory / _FAILED).read_text())
+            raise ServerUnavailable.failed_before((run.directory / _FAILED).read_text(encoding="utf-8"))
         collect_abandoned()
         try:
             server = _start(choice, image, template, run, progress)

@@ -23,6 +23,8 @@ from pytest_chatdify_db.servers.binaries import Binaries, RunAs
 _LAYOUT: Final = 5
 
 _ALWAYS: Final = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--lc-messages=C", "--wal-segsize=1", "--no-sync")
+#: Log that is recycled would be some MB of empty files; shared memory is where the data is, /dev/shm may be full.
+_SETTINGS: Final = ("min_wal_size=2MB", "wal_recycle=off", "dynamic_shared_memory_type=mmap")
 _MAPS: Final = ("global/*_fsm", "global/*_vm", "base/*/*_fsm", "base/*/*_vm")
 _BUILTIN: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
@@ -33,9 +35,9 @@ def initdb_options(major: int) -> list[list[str]]:
     Text sorts by code point everywhere, as in the Alpine image of PostgreSQL, whatever this machine's locale is.
     """
     provider = list(_BUILTIN) if major >= 17 else []
-    log = ["-c", "min_wal_size=2MB", "-c", "wal_recycle=off"] if major >= 16 else []  # else some MB of empty files
+    settings = [word for setting in _SETTINGS for word in ("-c", setting)] if major >= 16 else []
     choices = [[*provider, "--locale=C.UTF-8"], [*provider, "--locale=C"]]
-    return [[*_ALWAYS, *log, *(["--no-data-checksums"] if major >= 18 else []), *choice] for choice in choices]
+    return [[*_ALWAYS, *settings, *(["--no-data-checksums"] if major >= 18 else []), *choice] for choice in choices]
 
 
 def entries(binaries: Binaries, user: RunAs, template: str = "") -> list[Path]:

@@ -196,7 +196,7 @@ def _await(supervision: Supervision, address: Address, data: Path, log: Path) ->
 def _is_ready(data: Path) -> bool:
     """Return whether the server says so in its pid file; asking it by a connection would make it fork each time."""
     try:
-        return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
+        return (data / "postmaster.pid").read_bytes().rstrip().endswith(b"ready")
     except OSError:
         return False
 

@@ -114,8 +114,8 @@ class Run:
     def write(self, name: str, text: str) -> Path:
         """Write the file *name* of the run, for its user's eyes only; a reader sees all of it or none."""
         path, draft = self.directory / name, self.directory / f"{name}.{os.getpid()}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(text)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(text.encode(errors="surrogateescape"))  # whatever the locale is
         draft.replace(path)
         return path
 
@@ -212,8 +212,13 @@ def _candidates() -> Iterator[Path]:
         yield _SHARED_MEMORY / name
     for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - the directory in it is checked to be ours
         root = Path(parent, name)
-        if len(os.fsencode(root)) <= _LONGEST_ROOT:
+        if len(os.fsencode(root)) <= _LONGEST_ROOT and _is_host(root):
             yield root
+
+
+def _is_host(root: Path) -> bool:
+    """Whether drivers can be told that a socket is below *root*: they send it as UTF-8, and divide hosts at a comma."""
+    return os.fsencode(root) == str(root).encode(errors="replace") and not any(mark in str(root) for mark in ",:")
 
 
 def _existing_roots() -> list[Path]:

@@ -179,22 +179,23 @@ def _exit(*_: object) -> NoReturn:
 def _postmaster(data: str) -> int | None:
     """Return the process that serves the *data* directory; a pid alone proves nothing, it may belong to another now."""
     try:
-        pid = int(Path(data, "postmaster.pid").read_text().split("\n", 1)[0])
+        # In bytes: the file holds a path too, in whatever encoding.
+        pid = int(Path(data, "postmaster.pid").read_bytes().split(b"\n", 1)[0])
     except (OSError, ValueError):
         return None
-    return pid if data in _command_line(pid) else None
+    return pid if os.fsencode(data) in _command_line(pid) else None
 
 
-def _command_line(pid: int) -> str:
+def _command_line(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         if Path("/proc/self").exists():
-            return ""
+            return b""
     from subprocess import run
 
     command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - a number of ours
+    return run(command, capture_output=True, check=False).stdout  # noqa: S603 - a number of ours
 
 
 def _end(pid: int) -> None:

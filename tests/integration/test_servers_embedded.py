@@ -222,6 +222,23 @@ def test_a_full_disk_is_one_error(full_disk: Path) -> None:
 
 
 @pytest.mark.needs("small-disk")
+def test_full_shared_memory_is_done_without(tmp_path: Path) -> None:
+    """Where /dev/shm has no room at all, a data directory is made elsewhere, and a server runs on it."""
+    script = 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", OWNER],
+        input="close\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+    )
+
+    assert done.stderr == ""
+    assert not done.stdout.startswith("/dev/shm")
+
+
+@pytest.mark.needs("small-disk")
 def test_a_cache_on_a_full_disk_is_done_without(full_disk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server starts, and half an archive is not left behind."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(full_disk))

@@ -41,8 +41,8 @@ def run(root: Path) -> Iterator[Run]:
     made.close()
 
 
-def other_process(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start Python code that has `Run` and *arguments* in ``sys.argv``."""
+def other_process(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start Python code that has `Run`, *arguments* in ``sys.argv`` and an *environment* beside ours."""
     return subprocess.Popen(
         [
             sys.executable,
@@ -53,7 +53,7 @@ def other_process(code: str, *arguments: object) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), **environment},
     )
 
 
@@ -206,6 +206,23 @@ def test_a_root_that_others_could_write_to_is_refused(root: Path, tmp_path: Path
         Run.create()
 
 
+def test_a_tmpdir_of_any_language_is_a_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a spelling in UTF-8 can be told to drivers."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/t\u00e4st \u65e5")
+
+    assert Path("/t\u00e4st \u65e5", f"chatdify-db-{os.getuid()}") in run_module._candidates()
+
+
+def test_what_is_written_needs_no_locale(run: Run) -> None:
+    """The words of a server come back in another process, whatever encoding is the locale's."""
+    code = "Run.attach(sys.argv[1]).write('note', '\\u00e4\\udcff')"
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with other_process(code, run.directory, **environment) as process:
+        process.communicate()
+
+    assert (run.directory / "note").read_bytes() == b"\xc3\xa4\xff"
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_a_root_lets_a_servers_user_pass(root: Path, umask: int) -> None:
     """Where pytest runs as root the server runs as somebody else, below the root of runs, whatever the umask is."""
@@ -238,11 +255,11 @@ def test_little_space_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.directory.parent == tmp_path / "last"
 
 
-def test_candidates_leave_room_for_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long TMPDIR is not used: the address of a unix socket has 107 bytes."""
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/" + "x" * 90)
+@pytest.mark.parametrize("directory", [b"/" + b"x" * 90, b"/one,two", b"/one:two", b"/\xff"])
+def test_candidates_leave_room_for_a_socket(monkeypatch: pytest.MonkeyPatch, directory: bytes) -> None:
+    """A TMPDIR is not used where no driver finds a socket: the address has 107 bytes, and is text without , and :."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: os.fsdecode(directory))
 
     names = [str(path) for path in run_module._candidates()]
 
-    assert names[-1] == f"/tmp/chatdify-db-{os.getuid()}"
-    assert all(len(name) <= run_module._LONGEST_ROOT for name in names)
+    assert [name for name in names if not name.startswith("/dev/shm/")] == [f"/tmp/chatdify-db-{os.getuid()}"]
