@@ -50,12 +50,13 @@ def overrides(override_dependencies: OverrideDependencies, shop: Shop) -> None:
     assert_type(override_dependencies(shop, {current_user: "bob"}), Shop)
     override_dependencies(shop, {CurrentUser: lambda: "bob", current_user: None})
     override_dependencies(shop, {"current_user"})  # type: ignore[arg-type]  # a stand-in for both sorts of sessions
-    override_dependencies(shop, overrides={})  # type: ignore[call-arg]  # a stand-in for both sorts of sessions
+    assert_type(override_dependencies(app=shop, overrides={}), Shop)
 
 
 def eager(celery_eager: CeleryEager, app: Any) -> None:
     """Take the switches by name."""
     celery_eager(app, propagates=False, store_results=True)
+    celery_eager(celery_app=app)
     celery_eager(app, False)  # type: ignore[call-arg]  # wrong on purpose
 
 
@@ -69,12 +70,13 @@ def hooks(capture_on_commit: CaptureOnCommit) -> None:
 def server(live_server: LiveServer) -> None:
     """Serve any application."""
     assert_type(live_server(Mock(), root_path="/shop"), RunningServer)
-    assert_type(live_server(Mock()).url, str)
+    assert_type(live_server(app=Mock()).url, str)
 
 
 def count(assert_num_queries: CountQueries) -> None:
     """Give the statements."""
     assert_type(assert_num_queries(1, each="request"), AbstractContextManager[list[Statement]])
+    assert_num_queries(n=1)
 
 
 def handle(chatdify_db: Database) -> None:

@@ -238,3 +238,32 @@ def test_engine_made_before_is_refused(project: Project, monkeypatch: pytest.Mon
         ["*connected to another database than the tests' one; no test was run.", "Cause: app.db made its engine *"]
     )
     result.stderr.no_fnmatch_line("*secret*")
+
+
+def test_arguments_by_name(project: Project) -> None:
+    """The arguments of the fixtures' values can be given by the names that the documentation calls them by."""
+    project.write_models()
+    project.write(
+        "test_it.py",
+        """
+        from celery import Celery
+        from fastapi import Depends, FastAPI
+
+        tasks = Celery("tasks", broker="amqp://localhost")
+        api = FastAPI()
+
+        def user(): return "nobody"
+
+        @api.get("/")
+        def index(name: str = Depends(user)): return name
+
+        def test_it(celery_eager, override_dependencies, assert_num_queries, assert_max_num_queries, live_server):
+            assert celery_eager(celery_app=tasks, propagates=True, store_results=False) is tasks
+            assert override_dependencies(app=api, overrides={user: "me"}) is api
+            assert live_server(app=api).url.startswith("http://127.0.0.1:")
+            with assert_num_queries(n=0), assert_max_num_queries(n=0):
+                pass
+        """,
+    )
+
+    project.run().assert_outcomes(passed=1)
