@@ -49,8 +49,7 @@ def _begin(ledger: Ledger, client: Client, text: bytes) -> bytes:
     if client.transaction is not None or "default_transaction_isolation" in client.parameters.effective:
         return b""
     client.runs(text)
-    transaction = ledger.begin(client)
-    transaction.implicit, transaction.isolation = False, "read committed"
+    ledger.begin(client).implicit = False
     return _BEGUN
 
 

@@ -65,14 +65,13 @@ def _done(client: Client, tag: str) -> bool:
 
 def _begin(session: SharedSession, client: Client, statement: Statement) -> Work:
     yield from ()
-    effective = client.parameters.effective
     if client.in_transaction:
         client.send(client.warning("25001", "there is already a transaction in progress"))
         return _set_modes(session, client, statement)
-    level = statement.modes.isolation or effective.get("default_transaction_isolation", "read committed").lower()
     transaction = session.begin(client)  # what has run since the last Sync becomes a part of it
     if text := _too_late(transaction, statement.modes):
         return session.fail(client, wire.error("25001", text))
+    level = statement.modes.isolation or transaction.isolation
     read_only = transaction.read_only if statement.modes.read_only is None else statement.modes.read_only
     if level not in _AVAILABLE and not read_only:
         return session.fail(client, refusals.isolation(level))
@@ -118,8 +117,9 @@ def _chain(session: SharedSession, client: Client, statement: Statement, ended: 
         following.implicit = False
         # A failure takes the modes back that were set in the transaction itself, not those it had by a chain.
         chained = ended.chained if ended.failed else (ended.read_only, ended.isolation)
-        following.read_only, following.isolation = following.chained = chained or (following.read_only, "")
-        if following.isolation and following.isolation not in _AVAILABLE:
+        modes = chained or (following.read_only, following.isolation)
+        following.read_only, following.isolation = following.chained = modes
+        if following.isolation not in _AVAILABLE:
             session.history.take_snapshot(following, is_stable=True)
 
 
@@ -208,7 +208,7 @@ def _no_snapshot(transaction: Transaction, snapshot: str) -> bytes:
     """Return why *transaction* cannot have the snapshot of that name (``snapmgr.c``)."""
     if transaction.has_snapshot or len(transaction.levels) > 1:
         return wire.error("25001", "SET TRANSACTION SNAPSHOT must be called before any query")
-    if transaction.isolation in {"", *_AVAILABLE}:
+    if transaction.isolation in _AVAILABLE:
         text = "a snapshot-importing transaction must have isolation level SERIALIZABLE or REPEATABLE READ"
         return wire.error("0A000", text)
     if _SNAPSHOT.fullmatch(snapshot) is None:
@@ -234,7 +234,7 @@ def _set_modes(session: SharedSession, client: Client, statement: Statement) -> 
 def _too_late(transaction: Transaction, modes: Modes) -> str:
     """Return why *transaction* cannot have other *modes* any more, empty if it can (``variable.c``)."""
     is_nested = len(transaction.levels) > 1
-    if modes.isolation is not None and transaction.isolation not in {"", modes.isolation}:
+    if modes.isolation not in {None, transaction.isolation}:
         if transaction.has_snapshot:
             return "SET TRANSACTION ISOLATION LEVEL must be called before any query"
         if is_nested:

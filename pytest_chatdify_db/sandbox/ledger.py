@@ -117,6 +117,7 @@ class Ledger:
             client.number,
             implicit=True,
             read_only=client.parameters.is_read_only,
+            isolation=client.parameters.in_force.isolation,
             depth=len(self.history.frames),
             levels=[Level(settings=client.parameters.snapshot(), temporary=client.temporary)],
         )

@@ -90,6 +90,7 @@ class InForce:
         limits: The names of those that do not.
         identity: The roles it has taken, empty if it is who it came as.
         is_read_only: Whether transactions are read-only unless they say otherwise.
+        isolation: Their level, likewise.
         reading: How its texts are read; None for as they come.
     """
 
@@ -99,6 +100,7 @@ class InForce:
     limits: frozenset[str]
     identity: tuple[str, ...]
     is_read_only: bool
+    isolation: str
     reading: Reading | None
 
     @classmethod
@@ -113,6 +115,7 @@ class InForce:
             limits,
             tuple(settings.get(name, "") for name in _IDENTITY) if has_identity else (),
             settings.get("default_transaction_read_only", "off").lower() in _TRUE,
+            settings.get("default_transaction_isolation", "read committed").lower(),
             Reading.of(
                 settings.get("client_encoding", ""),
                 escapes=settings.get("standard_conforming_strings", "on").lower() not in _TRUE,

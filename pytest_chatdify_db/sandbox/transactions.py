@@ -89,7 +89,7 @@ class Transaction:
         depth: How many frames were open when it began.
         failed: Whether a statement failed in it, so that only its end or a return is allowed.
         read_only: Whether it may not write.
-        isolation: Its level, empty if nothing was said of it.
+        isolation: Its level.
         stable_since: How many writes there were when it began, if it is to see no later ones.
         chained: Whether it may not write, and its level, as the one before has left them to it; None if none did.
         executes: Whether a statement has been executed in it.
@@ -107,7 +107,7 @@ class Transaction:
     depth: int = 0
     failed: bool = False
     read_only: bool = False
-    isolation: str = ""
+    isolation: str = "read committed"
     stable_since: int | None = None
     chained: tuple[bool, str] | None = None
     executes: bool = False
