@@ -26,7 +26,10 @@ def add(parser: pytest.Parser) -> None:
         default = f"; default: {setting.default}" if setting.default else ""
         text = f"{setting.help}{valid}{default}".replace("%", "%%")
         # Choices are checked by `settings.resolve`, which says the same for all three places.
-        group.addoption(*setting.flags, dest=setting.ini, default=None, metavar=setting.metavar, help=text)
+        action = "append" if setting.is_list else "store"
+        group.addoption(
+            *setting.flags, dest=setting.ini, action=action, default=None, metavar=setting.metavar, help=text
+        )
         parser.addini(setting.ini, help=f"{text} (or {setting.flag}, {setting.variable})", default=None)
 
 
@@ -42,7 +45,7 @@ def read(config: pytest.Config, namespace: argparse.Namespace | None = None) -> 
     """
     given = config.option if namespace is None else namespace
     options = settings.resolve(
-        {setting.ini: getattr(given, setting.ini, None) for setting in settings.SETTINGS},
+        {setting.ini: _joined(getattr(given, setting.ini, None)) for setting in settings.SETTINGS},
         os.environ,
         {setting.ini: config.getini(setting.ini) for setting in settings.SETTINGS},
     )
@@ -93,6 +96,11 @@ def login_role(config: pytest.Config) -> str:
     except OptionError:
         return "postgres"
     return Address.from_url(url).user if url else "postgres"
+
+
+def _joined(given: str | list[str] | None) -> str | None:
+    """Return what the command line says in one or several flags as the other two places say it in one text."""
+    return ",".join(given) if isinstance(given, list) else given
 
 
 def _check_url(options: settings.Options) -> None:

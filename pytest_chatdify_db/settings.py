@@ -36,6 +36,7 @@ class Setting:
         help: One line for ``--help``.
         choices: The valid values; empty if any text is.
         metavar: What stands for the value in ``--help``.
+        is_list: Whether it takes several values: separated by commas or white space, or the flag given again.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Setting:
     help: str
     choices: tuple[str, ...] = ()
     metavar: str = "VALUE"
+    is_list: bool = False
 
     @property
     def flag(self) -> str:
@@ -79,6 +81,7 @@ SETTINGS: tuple[Setting, ...] = (
         "app.db:Base",
         "Declarative bases or MetaData objects whose tables are created, as 'module:attribute', one or more",
         metavar="MODULE:ATTRIBUTE",
+        is_list=True,
     ),
     Setting("migrations", "", "Path of an alembic.ini that builds the schema instead of the metadata", metavar="PATH"),
     Setting(
@@ -118,6 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
         ",".join(_SECRETS),
         "Parts of the names of parameters whose values no report shows, one or more",
         metavar="NAMES",
+        is_list=True,
     ),
     Setting("sql", "failed", "Which tests' reports show the SQL they ran", choices=("failed", "off", "all")),
     Setting(

@@ -55,6 +55,35 @@ def test_both_spellings_of_a_flag(project: Project) -> None:
         project.run(flag, plugins="").stdout.fnmatch_lines(["chatdify-db: *dirty_reads=error (command line)"])
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--chatdify-db-metadata=one:tables,two:tables"],
+        ["--chatdify-db-metadata", "one:tables two:tables"],
+        ["--chatdify-db-metadata=one:tables", "--chatdify-db-metadata=two:tables"],
+    ],
+)
+def test_several_metadata(project: Project, flags: list[str]) -> None:
+    """Several places of tables can be named in one flag or in one each; none of them is passed over."""
+    for name in ("one", "two"):
+        columns = f"tables = MetaData(); Table('{name}', tables, Column('id', Integer, primary_key=True))"
+        project.write(f"{name}.py", f"from sqlalchemy import Column, Integer, MetaData, Table\n{columns}")
+    project.write(
+        "test_it.py",
+        """
+        from sqlalchemy import text
+
+        def test_it(sync_session):
+            assert sync_session.execute(text("SELECT to_regclass('one'), to_regclass('two')")).one() == ("one", "two")
+        """,
+    )
+
+    result = project.run(*flags, plugins="")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["chatdify-db: *metadata=one:tables,two:tables (command line)*"])
+
+
 def test_a_password_is_not_shown(project: Project) -> None:
     """The header shows a server's URL without its password; so does the error when the server is not there."""
     project.write("test_it.py", "def test_it(chatdify_db): ...")
