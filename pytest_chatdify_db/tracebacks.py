@@ -1,4 +1,4 @@
-"""Tracebacks of errors that SQLAlchemy or ``app.db`` raise: the project's lines, not forty of libraries between them.
+"""Tracebacks of what SQLAlchemy and ``app.db`` raise: the project's lines, not forty of libraries between them.
 
 What such an error is about stands in its text and in the SQL section. ``--full-trace`` and ``--pdb`` keep every frame.
 """
@@ -14,13 +14,18 @@ import pytest
 
 from pytest_chatdify_db.tracing.callers import Callers
 
-#: By module, the base of the errors that it raises.
-_BASES: Final = {"sqlalchemy.exc": "SQLAlchemyError", "app.db.errors": "DatabaseError"}
+#: The modules and the bases of what they raise; the warnings where a project's filter makes them errors.
+_BASES: Final = (
+    ("sqlalchemy.exc", "SQLAlchemyError"),
+    ("sqlalchemy.exc", "SAWarning"),
+    ("sqlalchemy.exc", "SADeprecationWarning"),
+    ("app.db.errors", "DatabaseError"),
+)
 
 
 def shorten(excinfo: pytest.ExceptionInfo[BaseException], config: pytest.Config) -> None:
     """Leave the project's lines in the tracebacks of those errors of *excinfo* that are SQLAlchemy's or the layer's."""
-    found = [getattr(sys.modules.get(module), name, None) for module, name in _BASES.items()]
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _BASES]
     kinds = tuple(kind for kind in found if isinstance(kind, type))
     if not kinds or config.getoption("fulltrace", False) or config.getoption("usepdb", False):
         return

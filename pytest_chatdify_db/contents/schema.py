@@ -42,6 +42,8 @@ _CREATED: Final = re.compile(
     r"\s*CREATE\s+(?:UNIQUE\s+)?(\w+)\s+(?:CONCURRENTLY\s+)?(?:IF NOT EXISTS\s+)?(\S+)", re.IGNORECASE
 )
 _DISK_FULL: Final = "53100"
+#: What CREATE EXTENSION says of an unknown name: undefined_file, or since PostgreSQL 15 feature_not_supported.
+_NO_FILES: Final = ("58P01", "0A000")
 
 
 def load(paths: Iterable[str]) -> tuple[MetaData, ...]:
@@ -201,7 +203,10 @@ def _create(connection: Connection, metadata: MetaData) -> None:
             connection.execute(CreateSchema(schema, if_not_exists=True))
         metadata.create_all(connection)
     except DBAPIError as error:
-        raise SchemaError.cannot_create(_subject(error.statement), _words(error.orig or error)) from error
+        subject = _subject(error.statement)
+        is_missing = subject.startswith("the extension ") and getattr(error.orig, "pgcode", None) in _NO_FILES
+        mistake = SchemaError.no_extension if is_missing else SchemaError.cannot_create
+        raise mistake(subject, _words(error.orig or error)) from error
     except SQLAlchemyError as error:
         raise SchemaError.cannot_create("the schema", _words(error)) from error
 

@@ -92,6 +92,20 @@ class SchemaError(ChatdifyDBError):
         )
 
     @classmethod
+    def no_extension(cls, what: str, cause: str) -> Self:
+        """Say that the server has no files of the extension that *what* names."""
+        return cls.compose(
+            f"chatdify-db: {what} cannot be created in the tests' database.",
+            cause=cause,
+            fixes=[
+                "take a server that has it: --chatdify-db-server=container, with --chatdify-db-image for an image that "
+                "has it; those of PostgreSQL have what it calls contrib, the embedded binaries hardly any",
+                "name one where it is installed: --chatdify-db-server=postgresql://user:password@host/postgres",
+                "correct its name, if it is another one",
+            ],
+        )
+
+    @classmethod
     def seed_failed(cls, cause: str) -> Self:
         """Say what the project's seed raised."""
         return cls.compose(

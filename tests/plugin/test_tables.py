@@ -50,6 +50,13 @@ def test_models_that_cannot_be_imported(project: Project, monkeypatch: pytest.Mo
                 '  UndefinedObject: type "no_such_type" does not exist',
             ],
         ),
+        (
+            "tables:extended",
+            [
+                "chatdify-db: the extension no_such_extension cannot be created *",
+                '  FeatureNotSupported: extension "no_such_extension" is not available',
+            ],
+        ),
     ],
 )
 def test_tables_that_cannot_be_found_or_created(project: Project, metadata: str, lines: list[str]) -> None:
@@ -57,7 +64,7 @@ def test_tables_that_cannot_be_found_or_created(project: Project, metadata: str,
     project.write(
         "tables.py",
         """
-        from sqlalchemy import Column, Integer, MetaData, Table
+        from sqlalchemy import DDL, Column, Integer, MetaData, Table, event
         from sqlalchemy.types import UserDefinedType
 
         class NoType(UserDefinedType):
@@ -68,6 +75,9 @@ def test_tables_that_cannot_be_found_or_created(project: Project, metadata: str,
         empty = MetaData()
         broken = MetaData()
         Table("broken", broken, Column("id", Integer, primary_key=True), Column("x", NoType()))
+        extended = MetaData()
+        Table("extended", extended, Column("id", Integer, primary_key=True))
+        event.listen(extended, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS no_such_extension"))
         """,
     )
     project.write("test_it.py", "def test_it(chatdify_db): ...")
@@ -77,6 +87,11 @@ def test_tables_that_cannot_be_found_or_created(project: Project, metadata: str,
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([*lines, "To fix this, either:"])
     result.stdout.no_fnmatch_line("*Traceback*")
+    advises_a_server = "  - take a server that has it: --chatdify-db-server=container, *"
+    if metadata == "tables:extended":
+        result.stdout.fnmatch_lines([advises_a_server])
+    else:
+        result.stdout.no_fnmatch_line(advises_a_server)
 
 
 def test_what_the_fixture_of_the_metadata_returns(project: Project) -> None:

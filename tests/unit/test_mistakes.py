@@ -135,6 +135,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "an event listener for 'before_create'",
     ),
     (
+        SchemaError.no_extension("the extension citext", 'extension "citext" is not available'),
+        "chatdify-db: the extension citext cannot be created in the tests' database.",
+        'extension "citext" is not available',
+        "--chatdify-db-server=container",
+    ),
+    (
         SchemaError.seed_failed("KeyError: 'name'"),
         "chatdify-db: the data of the fixture chatdify_db_seed cannot be stored.",
         "KeyError: 'name'",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SADeprecationWarning, SAWarning, SQLAlchemyError
 
 from app.db import TransactionAborted
 from pytest_chatdify_db.tracebacks import shorten
@@ -58,13 +58,15 @@ def files(error: BaseException) -> list[str]:
     [
         (SQLAlchemyError(), {}, True),
         (TransactionAborted(), {}, True),
+        (SAWarning(), {}, True),
+        (SADeprecationWarning(), {}, True),
         (SQLAlchemyError(), {"fulltrace": True}, False),
         (SQLAlchemyError(), {"usepdb": True}, False),
         (LookupError(), {}, False),
     ],
 )
 def test_which(error: BaseException, options: dict[str, bool], is_cut: bool) -> None:
-    """Those of SQLAlchemy's errors and of the layer's are cut, unless every frame is wanted."""
+    """SQLAlchemy's errors and warnings and the layer's errors are cut, unless every frame is wanted."""
     info = raised(error)
     assert files(error) == ["test_tracebacks.py", "library.py", "test_tracebacks.py"]
 
