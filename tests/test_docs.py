@@ -59,6 +59,7 @@ _REPORT = FrameReport(
 _MORE_MESSAGES = (
     str(SchemaError.not_importable("app.db:Base", "ModuleNotFoundError: No module named 'app.db'")),
     str(SchemaError.no_tables("app.db:Base")),
+    str(SchemaError.no_extension("the extension citext", 'extension "citext" is not available')),
     str(EarlyUse.at_import("tests/conftest.py:5", "connection refused")),
     str(EarlyUse.before_start("tests/conftest.py:5", "connection refused")),
     str(SchemaError.layer_hidden("app/__init__.py")),
