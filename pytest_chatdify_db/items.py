@@ -5,6 +5,7 @@ Nothing here changes a test or starts anything.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
@@ -65,9 +66,13 @@ def marker_errors(items: Iterable[pytest.Item]) -> list[MarkerError]:
 
 
 def needs_database(item: pytest.Item, modules: Iterable[str]) -> bool:
-    """Whether the test has the marker, asks for a fixture of this plugin, or runs after the import of *modules*."""
+    """Whether the test has the marker, asks for a fixture of this plugin, or runs after the import of *modules*.
+
+    As good as these modules is what the project's own ``chatdify_db_metadata`` takes the tables from.
+    """
     return (
         any(name in sys.modules for name in modules)
+        or _are_tables_loaded(item)
         or item.get_closest_marker(markers.NAME) is not None
         or any(_is_ours(definitions) for definitions in _used(item).values())
     )
@@ -125,6 +130,35 @@ def _is_ours(definitions: Sequence[pytest.FixtureDef[Any]]) -> bool:
         if definition.argname not in definition.argnames:
             return False
     return False
+
+
+def _are_tables_loaded(item: pytest.Item) -> bool:
+    """Whether an override of the fixture ``chatdify_db_metadata`` names tables that have been imported.
+
+    It is read and not called: calling it would import the tables for tests that have nothing to do with them.
+    """
+    sqlalchemy = sys.modules.get("sqlalchemy")
+    if sqlalchemy is None:
+        return False
+    definitions = item.session._fixturemanager.getfixturedefs("chatdify_db_metadata", item)
+    if not definitions or _module(definitions[-1]).startswith(_PACKAGE):
+        return False
+    function = inspect.unwrap(definitions[-1].func)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    names = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
+    named = [value for name in names for value in (function.__globals__.get(name), sys.modules.get(name))]
+    held = [each for value in named for each in (vars(value).values() if isinstance(value, ModuleType) else [value])]
+    return any(_declares_tables(each, sqlalchemy.MetaData) for each in held)
+
+
+def _declares_tables(value: object, metadata: type) -> bool:
+    """Whether *value* is a ``MetaData``, a declarative base or a model."""
+    # Asked of the type: isinstance() looks at __class__, which makes a proxy, of a Celery task for instance, load.
+    kind = type(value)
+    is_declarative = issubclass(kind, type) and isinstance(getattr(value, "metadata", None), metadata)
+    return is_declarative or issubclass(kind, metadata)
 
 
 def _module(fixturedef: pytest.FixtureDef[Any]) -> str:

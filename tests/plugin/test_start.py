@@ -23,6 +23,60 @@ def test_started_by_import(project: Project) -> None:
     result.stdout.fnmatch_lines([_SUMMARY])
 
 
+@pytest.mark.parametrize(
+    "seam",
+    [
+        "def chatdify_db_metadata():\n    import shop.tables\n    return shop.tables.metadata",
+        "def chatdify_db_metadata():\n    from shop.tables import Base\n    return [Base]",
+        "def chatdify_db_metadata():\n    return importlib.import_module('shop.tables').Base",
+        "from shop.tables import Base\n@pytest.fixture(scope='session')\ndef chatdify_db_metadata(): return Base",
+    ],
+)
+def test_started_by_import_of_what_the_seam_names(project: Project, seam: str) -> None:
+    """Nor does one that runs after the import of what the project's own fixture takes the tables from."""
+    is_early = seam.startswith("from")
+    mark = "" if is_early else "@pytest.fixture(scope='session')\n"
+    project.write("conftest.py", f"import importlib\nimport pytest\nimport sqlalchemy\n{mark}{seam}")
+    project.write("shop/__init__.py", "")
+    project.write(
+        "shop/tables.py",
+        """
+        from sqlalchemy import Column, Integer, MetaData, Table
+        metadata = MetaData()
+        Table("orders", metadata, Column("id", Integer, primary_key=True))
+        class Base:
+            metadata = metadata
+        """,
+    )
+    project.write(
+        "test_it.py",
+        f"""
+        import os
+        import psycopg2, pytest
+
+        def count():
+            with psycopg2.connect(os.environ["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM orders")
+                found = cursor.fetchone()
+            connection.close()
+            return found
+
+        def test_before():
+            if not {is_early}:
+                with pytest.raises(psycopg2.OperationalError):
+                    count()
+
+        def test_imports_it():
+            import shop.tables
+
+        def test_after():
+            assert count() == (0,)
+        """,
+    )
+
+    project.run(plugins="").assert_outcomes(passed=3)
+
+
 def test_started_by_marker(project: Project) -> None:
     """The marker alone starts the database, also for code that knows nothing but the environment."""
     project.write(
