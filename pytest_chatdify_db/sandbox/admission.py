@@ -86,6 +86,8 @@ def foreign_table(session: SharedSession, client: Client, statement: Statement) 
 def warning(client: Client, statement: Statement, *, is_sole: bool) -> bytes:
     """Return the notice that the server would send with *statement* for want of BEGIN, empty if none."""
     command = _WARN_OUTSIDE.get(statement.kind)
+    if command is not None and statement.kind is Kind.SET_TRANSACTION and statement.name:  # a parameter
+        command = "SET LOCAL" if statement.is_local else None
     if command is None or not is_sole or client.in_transaction:
         return b""
     return client.warning("25P01", f"{command} can only be used in transaction blocks")

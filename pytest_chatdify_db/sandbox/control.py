@@ -48,8 +48,7 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     is_alone = is_sole and not client.in_transaction
     if statement.kind is Kind.DISCARD_ALL and not is_alone:
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
-    if statement.kind is not Kind.SET_TRANSACTION or not statement.name:
-        client.send(admission.warning(client, statement, is_sole=is_sole))
+    client.send(admission.warning(client, statement, is_sole=is_sole))
     if statement.kind in _TAKE_SNAPSHOT:
         session.begin(client).has_snapshot = True
     return (yield from _ANSWERS[statement.kind](session, client, statement))

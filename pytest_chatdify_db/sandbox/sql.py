@@ -234,7 +234,8 @@ def _set_parameter(text: str, parts: list[Token]) -> Statement:
         modes = _parameter_modes(name, parts[-1].literal.lower())
         if modes is None:
             return Statement(Kind.WRITE, text)
-        return Statement(Kind.SET_TRANSACTION, text, "SET", name=name, modes=modes, is_doubtful=True)
+        is_local = kind is Kind.SET_LOCAL
+        return Statement(Kind.SET_TRANSACTION, text, "SET", name=name, modes=modes, is_local=is_local, is_doubtful=True)
     if name in SESSION_LIMITS:
         return Statement(_LIMITING[kind], text, "SET", name=name, is_doubtful=True)
     return Statement(kind, text, "SET", name=name)

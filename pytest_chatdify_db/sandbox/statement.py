@@ -12,7 +12,7 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import Final
 
-from pytest_chatdify_db.sandbox.lexer import NAME, Token, called, folded, leading_name, tokens
+from pytest_chatdify_db.sandbox.lexer import NAME, Token, bare, called, folded, leading_name, tokens
 
 
 class Kind(Enum):
@@ -127,6 +127,9 @@ _HARMLESS = re.compile(
 #: A comment in front of the parenthesis, or a name that is no plain word.
 _HIDES_CALLS = re.compile(rf'/\*|--|u&"|"(?!{NAME}")[^"]+"[ \t\n\r]*\(', re.IGNORECASE)
 _CURRENT = re.compile(r"\bcurrent\b", re.IGNORECASE)
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+#: What is told of a cursor or of a table's rows, but does not answer with them.
+_WITHOUT_ROWS: Final = frozenset({"move", "copy"})
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Statement:
         chain: Whether it says AND CHAIN.
         name_at: Where *name* begins and ends in the text, where it may have to be written otherwise.
         is_holdable: Whether the cursor it declares outlives its transaction.
+        is_local: Whether what it sets by the name of a mode's parameter is said to be for the transaction alone.
         is_doubtful: Whether it may be a control statement and may be wrong, which the server has to say.
     """
 
@@ -165,6 +169,7 @@ class Statement:
     chain: bool = False
     name_at: tuple[int, int] = (0, 0)
     is_holdable: bool = False
+    is_local: bool = False
     is_doubtful: bool = False
 
     @cached_property
@@ -198,7 +203,10 @@ class Statement:
     @cached_property
     def returns_rows(self) -> bool:
         """Whether it answers with rows, as far as its words tell."""
-        return self.kind in {Kind.READ, Kind.CURSOR} or "returning" in self.text.lower()
+        if self.verb in _WITHOUT_ROWS:
+            return False
+        is_query = self.kind in {Kind.READ, Kind.CURSOR} or self.verb == "explain"
+        return is_query or _RETURNING.search(bare(self.text)) is not None
 
     @cached_property
     def takes_snapshot(self) -> bool:

@@ -71,6 +71,21 @@ def test_sequences_do_not_go_back(sandbox: StagedSandbox, first: Connection) -> 
     assert value(first, "SELECT nextval('numbers')") == "2"
 
 
+def test_what_analyze_counts_is_not_undone(sandbox: StagedSandbox, first: Connection) -> None:
+    """The next test's plans go by the rows that a test had when it asked for ANALYZE."""
+    found = "SELECT reltuples FROM pg_class WHERE relname = 'parents'"
+    sandbox.push("the first test")
+    first.query("DELETE FROM parents")
+    first.query("INSERT INTO parents SELECT generate_series(1, 7)")
+    first.query("ANALYZE parents")
+    sandbox.pop()
+    sandbox.push("the second test")
+
+    assert value(first, "SELECT count(*) FROM parents") == "1"
+    assert value(first, found) == "7"
+    first.query("ANALYZE parents")
+
+
 @pytest.mark.parametrize(
     ("statement", "text"),
     [

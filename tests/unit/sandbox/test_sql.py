@@ -305,3 +305,22 @@ def test_possessive_repetitions_are_right_in_early_pythons() -> None:
 
     kinds = {" ".join(str(operation) for operation, _ in inside) for inside in found}
     assert kinds == {"ATOMIC_GROUP", "IN", "NOT_LITERAL"}
+
+
+@pytest.mark.parametrize(
+    ("text", "answers_with_rows"),
+    [
+        (b"select 1", True),
+        (b"fetch c", True),
+        (b"explain analyze delete from items", True),
+        (b"update items set name = 'x' returning id", True),
+        (b"update items set name = 'returning'", False),
+        (b"move c", False),
+        (b"copy items to stdout", False),
+    ],
+)
+def test_what_answers_with_rows(text: bytes, answers_with_rows: bool) -> None:
+    """MOVE and COPY do not, and a word in a literal is none."""
+    (statement,) = sql.parse(text)
+
+    assert statement.returns_rows is answers_with_rows
