@@ -130,7 +130,12 @@ def apply_async_on_commit(
         **options: Options of ``apply_async`` (``countdown``, ``queue``...).
     """
     send = OnCommitCall(task, tuple(args), dict(kwargs or {}), options)
-    _register(session, send, (lambda: await_only(asyncio.to_thread(send))) if _is_async(session) else send)
+    if not _is_async(session):
+        _register(session, send, send)
+        return
+    # Here, and not in the thread that sends: it has no current application, which decides what a shared task is.
+    bound = replace(send, function=_of_current_application(task))
+    _register(session, send, lambda: await_only(asyncio.to_thread(bound)))
 
 
 def run_all(calls: Sequence[Registered]) -> None:
@@ -175,6 +180,12 @@ def drop_calls(session: Session) -> None:
     state: _State | None = session.info.get(_STATE)
     if state is not None:
         state.calls.clear()
+
+
+def _of_current_application(task: Any) -> Any:
+    """Return the task that *task* stands for in this thread, if it is one of Celery's proxies, as a shared task is."""
+    resolve = getattr(type(task), "_get_current_object", None)
+    return task if resolve is None else resolve(task)
 
 
 def _sync_half(session: AnySession) -> Session:

@@ -169,6 +169,8 @@ class FixtureError(ChatdifyDBError):
             fixes=[
                 "have tasks run in the test itself, in its transaction: ask for the fixture celery_eager and call it "
                 "with the Celery application that sends them, before they are sent: celery_eager(celery_app)",
+                "if it was: a shared task that a thread sends, such as that of a 'def' endpoint or of TestClient, goes "
+                "by Celery's fallback application, in production too: say celery_app.set_default() where it is made",
                 "start the broker, and a worker for the test: a recipe is in the documentation, under Celery",
             ],
         )

@@ -474,6 +474,84 @@ def test_tasks_in_several_threads(project: Project) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_shared_tasks_in_threads(project: Project) -> None:
+    """A shared task is the application's in a chain, after an async commit and in a task, whatever thread sends it."""
+    project.write_models()
+    project.write("tasks.py", _CANVAS)
+    project.write(
+        "test_it.py",
+        """
+        import asyncio
+        from threading import Thread
+        import pytest
+        from celery import chain, current_app, shared_task
+        from app.db import delay_on_commit, get_async_session
+        from tasks import app
+
+        ran = []
+
+        @shared_task
+        def inner():
+            ran.append(current_app._get_current_object())
+
+        @shared_task
+        def outer():
+            inner.delay()
+
+        @app.task
+        def first():
+            inner.delay()
+
+        @shared_task
+        def looping():
+            asyncio.run(asyncio.sleep(0))
+            ran.append(current_app._get_current_object())
+
+        @pytest.fixture(autouse=True)
+        def eager(celery_eager):
+            ran.clear()
+            celery_eager(app)
+
+        def in_thread(function):
+            left = []
+            def work():
+                function()
+                left.append(current_app._get_current_object())
+            thread = Thread(target=work)
+            thread.start()
+            thread.join()
+            assert left and left[0] is not app
+
+        async def commit():
+            async with get_async_session() as session:
+                delay_on_commit(session, outer)
+
+        async def chained():
+            chain(first.si(), looping.si()).delay()
+
+        def test_inside_a_task():
+            in_thread(first.delay)
+            assert ran == [app]
+
+        def test_in_a_chain():
+            in_thread(chain(first.si(), inner.si()).delay)
+            assert ran == [app, app]
+
+        def test_in_a_chain_of_a_loop():
+            in_thread(lambda: asyncio.run(chained()))
+            assert ran == [app, app]
+
+        def test_after_a_commit():
+            asyncio.run(commit())
+            assert ran == [app]
+        """,
+    )
+
+    result = project.run("-p", "no:cacheprovider")
+
+    result.assert_outcomes(passed=4)
+
+
 def test_no_broker(project: Project) -> None:
     """Behind kombu's own error stands how to run the task in the test; without a database too."""
     project.write(
@@ -502,5 +580,6 @@ def test_no_broker(project: Project) -> None:
             "chatdify-db: a task was sent to a broker, and none has answered.",
             "Cause: *refused*",
             "*celery_eager(celery_app)",
+            "  - if it was: a shared task that a thread sends, *: say celery_app.set_default() where it is made",
         ]
     )
