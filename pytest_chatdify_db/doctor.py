@@ -16,7 +16,8 @@ import pytest
 
 from pytest_chatdify_db import state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.lifecycle import Lifecycle, Schema
+from pytest_chatdify_db.lifecycle import Lifecycle
+from pytest_chatdify_db.provisioning import Schema
 from pytest_chatdify_db.reporting import summary, value_of
 from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.settings import SETTINGS, Options
@@ -109,13 +110,13 @@ class Examination:
         from pytest_chatdify_db.contents import schema as tables
 
         lifecycle = self.lifecycle
-        is_migrated = lifecycle.migrations is not None
+        is_migrated = lifecycle.provisioning.migrations is not None
         schema = Schema(() if is_migrated else tables.load(lifecycle.options.metadata))
-        lifecycle.plan(schema)
+        lifecycle.provisioning.plan(schema)
         return schema
 
     def _start_server(self) -> Server:
-        return self.lifecycle.start_server(lambda _: None)
+        return self.lifecycle.provisioning.start_server(lambda _: None)
 
     def _prepare(self, server: Server, schema: Schema, news: list[str]) -> Running:
         self.lifecycle.spawn_sandbox()

@@ -16,9 +16,10 @@ import pytest
 
 from pytest_chatdify_db import application, guards, items, state
 from pytest_chatdify_db.errors import ChatdifyDBError
-from pytest_chatdify_db.lifecycle import Schema, first_line
+from pytest_chatdify_db.lifecycle import first_line
 from pytest_chatdify_db.mistakes.connections import SandboxGone
 from pytest_chatdify_db.mistakes.fixtures import LateFixture
+from pytest_chatdify_db.provisioning import Schema
 from pytest_chatdify_db.reporting import Progress, summary
 from pytest_chatdify_db.running import Running
 from pytest_chatdify_db.scopes import Frame
@@ -159,23 +160,24 @@ def start(request: pytest.FixtureRequest) -> Running:
 
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:
-    application.check(state.of(request.config).lifecycle.redirect)
+    lifecycle = state.of(request.config).lifecycle
+    provisioning = lifecycle.provisioning
+    application.check(lifecycle.redirect)
     progress("starting PostgreSQL and loading the tables")
     if items.is_default(request, "chatdify_db_server"):
-        state.of(request.config).lifecycle.begin_server(progress)
-    state.of(request.config).lifecycle.spawn_sandbox()
-    is_migrated = state.of(request.config).lifecycle.migrations is not None
+        provisioning.begin_server(progress)
+    lifecycle.spawn_sandbox()
+    is_migrated = provisioning.migrations is not None
     schema = Schema(
         () if is_migrated else request.getfixturevalue("_chatdify_db_metadatas"),
         request.getfixturevalue("chatdify_db_seed"),
     )
-    state.of(request.config).lifecycle.plan(schema)
+    provisioning.plan(schema)
     progress("starting PostgreSQL")
     state.of(request.config).progress = progress
     server = request.getfixturevalue("chatdify_db_server")
-    lifecycle = state.of(request.config).lifecycle
     if isinstance(server, str):
-        server = lifecycle.start_server(progress, server)
+        server = provisioning.start_server(progress, server)
     return lifecycle.start(server, schema, progress)
 
 

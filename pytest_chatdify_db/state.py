@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pytest_chatdify_db.lifecycle import Lifecycle, ProgressCallback
+from pytest_chatdify_db.lifecycle import Lifecycle
+from pytest_chatdify_db.provisioning import ProgressCallback
 from pytest_chatdify_db.redirect import Redirect
 
 

@@ -47,7 +47,7 @@ class Controller:
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker that is about to start which run it belongs to."""
-        node.workerinput[_DIRECTORY] = str(state.of(node.config).lifecycle.run.directory)
+        node.workerinput[_DIRECTORY] = str(state.of(node.config).lifecycle.provisioning.run.directory)
 
     def pytest_testnodedown(self, node: Any) -> None:
         """Take the lines for the summary from a worker that has ended; one that died hands none in."""

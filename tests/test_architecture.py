@@ -40,7 +40,7 @@ _PLUGIN: Final = {
     "databases": (f"{_P}.databases", f"{_P}.databases.*"),
     "contents": (f"{_P}.contents", f"{_P}.contents.*"),
     "tracing": (f"{_P}.tracing", f"{_P}.tracing.*"),
-    "course of a run": tuple(f"{_P}.{name}" for name in ("startup", "running", "lifecycle")),
+    "course of a run": tuple(f"{_P}.{name}" for name in ("startup", "running", "provisioning", "lifecycle")),
     "pytest shell": (
         *(f"{_P}.{name}" for name in ("items", "state", "options", "reporting", "xdist", "entry")),
         *(f"{_P}.{name}" for name in ("explanations", "guards", "doctor", "lifetimes", "showing", "tracebacks")),
