@@ -48,6 +48,16 @@ def test_statements_run_one_after_the_other(first: Connection, second: Connectio
     assert str(ended) < str(began)
 
 
+def test_a_connection_is_made_when_the_statement_before_it_has_ended(sandbox: StagedSandbox, first: Connection) -> None:
+    """It is greeted in its turn, though the statement's client has gone; so a statement cannot connect to itself."""
+    first.query("CREATE TABLE ended AS SELECT NULL::timestamptz AS at")
+    with closing(Conversation(sandbox.address, "A", {})) as client:
+        update = "UPDATE ended SET at = clock_timestamp() FROM (SELECT pg_sleep(0.05)) AS slept"
+        client.send(wire.query(update) + wire.TERMINATE)
+        with connect(sandbox.address) as connection:
+            assert value(connection, "SELECT at < clock_timestamp() FROM ended") == "t"
+
+
 def test_time_stands_still(first: Connection, second: Connection) -> None:
     """now() is the start of the shared transaction, in every transaction of every client; clock_timestamp() moves."""
     began = value(first, "SELECT now()")
