@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import pytest_chatdify_db
 from pytest_chatdify_db import doctor, reporting
@@ -21,13 +22,14 @@ from pytest_chatdify_db.mistakes.schema import SchemaError
 from pytest_chatdify_db.sandbox import refusals
 from pytest_chatdify_db.sandbox.handle import FrameReport
 from pytest_chatdify_db.sandbox.reports import DirtyRead
-from pytest_chatdify_db.settings import SETTINGS, Options
+from pytest_chatdify_db.settings import SETTINGS, Options, resolve
 from pytest_chatdify_db.tracing.checkouts import Checkout
 from pytest_chatdify_db.tracing.findings import findings, unreturned
 from pytest_chatdify_db.tracing.sql_report import OTHER_LOOP_HINT
 from tests import documents, needs, surface
 
 README = documents.ROOT / "README.md"
+CI = documents.ROOT / "docs" / "ci.md"
 FAQ = documents.ROOT / "docs" / "faq.md"
 REFERENCE = documents.ROOT / "docs" / "reference.md"
 # What the project of a page needs beyond Python.
@@ -135,6 +137,26 @@ def test_options_that_are_mentioned_exist(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link of a page is a file or directory of the repository."""
     assert [link for link in documents.links(page) if not (page.parent / link).exists()] == []
+
+
+def test_the_jobs_name_a_server_that_can_be_named() -> None:
+    """Each job of the page on continuous integration runs the plugin with a server that the option takes."""
+    files = [yaml.safe_load(block.text) for block in documents.blocks(CI) if block.language == "yaml"]
+    jobs = [job for file in files for job in file.get("jobs", file).values()]
+    steps = [[step for step in job["steps"] if "run" in step] for job in jobs if "steps" in job]
+    commands = [step["run"] for each in steps for step in each] + [
+        line for job in jobs for line in job.get("script", [])
+    ]
+    environments = [each[-1]["env"] for each in steps] + [job["variables"] for job in jobs if "script" in job]
+
+    assert commands == [
+        "pip install -r requirements-test.txt pytest-xdist",
+        "pytest -p chatdify_db -n auto",
+    ] * len(environments)
+    assert len(environments) == len(jobs) == 4
+    for environment in environments:
+        value = environment["CHATDIFY_DB_SERVER"]
+        assert resolve({}, {"CHATDIFY_DB_SERVER": value}, {}).server == value
 
 
 def test_quoted_messages_are_the_real_ones() -> None:

@@ -33,8 +33,8 @@ class EarlyUse(ChatdifyDBError):
                 "do it in a fixture, or in a function that is called while a test runs, instead of a hook",
                 "let every test start with rows: return a function that stores them from the fixture "
                 "chatdify_db_seed; it is called later, with a session",
-                "if this is a fixture of the test: import app.db at the top of the test's module, ask for a fixture "
-                "such as sync_session, or mark the test with @pytest.mark.chatdify_db",
+                "if this is a test or its fixture: import app.db, or the module of your tables, at the top of the "
+                "test's module, ask for a fixture such as sync_session, or mark the test with @pytest.mark.chatdify_db",
             ],
         )
 

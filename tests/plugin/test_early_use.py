@@ -105,4 +105,4 @@ def test_an_import_in_a_fixture_comes_too_late(project: Project) -> None:
         """,
     )
 
-    project.run().stdout.fnmatch_lines(["*  - if this is a fixture of the test: import app.db at the top*"])
+    project.run().stdout.fnmatch_lines(["*  - if this is a test or its fixture: import app.db, or *"])
