@@ -51,6 +51,7 @@ def cancel(session: SharedSession, client: Client, unit: list[Message]) -> None:
 
 
 def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exchange, None, None]:
+    """Do what the message says that ends a unit; those before it have been served."""
     if last.kind == SYNC:
         client.skips = False
         yield from _commit_implicit(session, client)
@@ -59,21 +60,21 @@ def _end(session: SharedSession, client: Client, last: Message) -> Generator[Exc
     elif client.skips or last.kind == FLUSH:
         return
     elif last.kind == QUERY:
-        try:
-            text = _text(last.body)
-        except wire.ProtocolViolation as problem:
-            session.fail(client, wire.error("08P01", str(problem)))
-            yield from _end_of_query(session, client)
-            return
-        if (yield from simple.query(session, client, text)):
+        if (yield from _query(session, client, last.body)):
             yield from _end_of_query(session, client)
     else:
-        statement = Statement(Kind.WRITE, "fastpath function call")
-        if (objection := admission.objection(session, client, statement)) is not None:
-            session.fail(client, objection)
-        else:
-            yield from session.ask(client, last.encoded, Relay(client), [statement])
+        yield from _call_function(session, client, last)
         yield from _end_of_query(session, client)
+
+
+def _query(session: SharedSession, client: Client, body: bytes) -> Work:
+    """Run a Query; return whether ReadyForQuery is due (it is not while COPY waits for data)."""
+    try:
+        text = _text(body)
+    except wire.ProtocolViolation as problem:
+        session.fail(client, wire.error("08P01", str(problem)))
+        return True
+    return (yield from simple.query(session, client, text))
 
 
 def _text(query: bytes) -> bytes:
@@ -82,6 +83,15 @@ def _text(query: bytes) -> bytes:
     if end < len(query):
         raise wire.ProtocolViolation("invalid message format")
     return text
+
+
+def _call_function(session: SharedSession, client: Client, call: Message) -> Generator[Exchange, None, None]:
+    """Call a function by its oid, as old programs do with large objects (54.2.5)."""
+    statement = Statement(Kind.WRITE, "fastpath function call")
+    if (objection := admission.objection(session, client, statement)) is not None:
+        session.fail(client, objection)
+    else:
+        yield from session.ask(client, call.encoded, Relay(client), [statement])
 
 
 def _copy(session: SharedSession, client: Client, data: list[Message]) -> Generator[Exchange, None, None]:
