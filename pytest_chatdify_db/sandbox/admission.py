@@ -12,7 +12,8 @@ from pytest_chatdify_db.sandbox.client import Client, Cursor
 from pytest_chatdify_db.sandbox.session import SharedSession
 from pytest_chatdify_db.sandbox.statement import Kind, Statement
 
-_NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
+#: Statements that make sense only inside BEGIN, and what errors call them.
+NEED_TRANSACTION: Final = {Kind.LOCK: "LOCK TABLE", Kind.DECLARE: "DECLARE CURSOR"}
 _WARN_OUTSIDE: Final = {
     Kind.SET_LOCAL: "SET LOCAL",
     Kind.SET_LOCAL_LIMIT: "SET LOCAL",
@@ -48,9 +49,9 @@ def objection(
         other = session.history.other_after(transaction.stable_since, client.number)
         if other is not None:
             return refusals.unstable(session.label(other))
-    if is_sole and not client.in_transaction and statement.kind in _NEED_TRANSACTION:
+    if is_sole and not client.in_transaction and statement.kind in NEED_TRANSACTION:
         if not statement.is_holdable:
-            return refusals.needs_transaction(_NEED_TRANSACTION[statement.kind])
+            return refusals.needs_transaction(NEED_TRANSACTION[statement.kind])
     return None
 
 

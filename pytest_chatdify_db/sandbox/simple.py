@@ -43,6 +43,8 @@ def _may_be_wrong(client: Client, text: bytes, parts: Parts) -> bool:
     if len(parts) > 1:
         statements = [statement for statement, _ in parts]
         return any(each.kind in SPLITS or overlays(each, statements) for each in statements)
+    if first.kind in admission.NEED_TRANSACTION:
+        return not client.in_transaction
     return (first.is_doubtful or not text.isascii()) and first.kind in SPLITS
 
 
