@@ -48,7 +48,7 @@ _MESSAGES = (
     str(FixtureError.unknown_dependency(["app.auth.get_user"], [], known=3)),
     str(ServerUnavailable.nothing_left([])),
     refusals.dirty_read("", "orders", "").decode(),
-    refusals.conflict("", "").decode(),
+    refusals.conflict("", "", "").decode(),
 )
 
 

@@ -44,7 +44,8 @@ def objection(
         return error
     if session.history.conflict is not None and statement.reads_data:
         conflict = session.history.conflict
-        return refusals.conflict(session.label(conflict.owner), session.label(conflict.other))
+        place = session.history.place
+        return refusals.conflict(session.label(conflict.owner), session.label(conflict.other), place)
     if transaction is not None and transaction.stable_since is not None and statement.reads_data:
         other = session.history.other_after(transaction.stable_since, client.number)
         if other is not None:

@@ -22,14 +22,15 @@ SYNC_LOST: Final = wire.error(
 )
 
 
-def conflict(owner: str, other: str) -> bytes:
-    """Refuse to read on after a rollback that could not be done."""
+def conflict(owner: str, other: str, place: str) -> bytes:
+    """Refuse to read on after a rollback that could not be done, in the test or fixture *place*, if it is in any."""
+    where = f"in {place}, " if place else ""
     return wire.error(
         "40001",
         "this test's connections have got into each other's way: a rollback could not be done",
-        detail=f"{owner} rolled back what it had written, but {other} had written since. All connections of a test"
-        " share one transaction, in which the one cannot be undone without the other. What this statement would read"
-        " is not what PostgreSQL would show.",
+        detail=f"{where}{owner} rolled back what it had written, but {other} had written since. All connections of a"
+        " test share one transaction, in which the one cannot be undone without the other. What this statement would"
+        " read is not what PostgreSQL would show.",
         hint="Let the one end its transaction before the other writes. " + OWN_DATABASE,
     )
 

@@ -358,6 +358,11 @@ class History:
     # -- Frames
 
     @property
+    def place(self) -> str:
+        """The test or fixture whose frame is the innermost; empty if there is none."""
+        return self.frames[-1].name if self.frames else ""
+
+    @property
     def wrote_in_frame(self) -> bool:
         """Whether anything has been written since the innermost frame was opened."""
         mark = self.frames[-1].mark if self.frames else None

@@ -17,16 +17,19 @@ OWN = (
     ("error", "fields"),
     [
         (
-            refusals.conflict("connection 1", "connection 2"),
+            refusals.conflict("connection 1", "connection 2", place),
             {
                 "C": "40001",
                 "M": "this test's connections have got into each other's way: a rollback could not be done",
-                "D": "connection 1 rolled back what it had written, but connection 2 had written since. All"
+                "D": f"{begin}connection 1 rolled back what it had written, but connection 2 had written since. All"
                 " connections of a test share one transaction, in which the one cannot be undone without the other."
                 " What this statement would read is not what PostgreSQL would show.",
                 "H": f"Let the one end its transaction before the other writes. {OWN}",
             },
-        ),
+        )
+        for place, begin in (("", ""), ("tests/test_a.py::test_b", "in tests/test_a.py::test_b, "))
+    ]
+    + [
         (
             refusals.database_gone("tests/test_a.py::test_b"),
             {
