@@ -27,6 +27,7 @@ SHOWN_BY: Final = {
     "Time stands still": (f"{_SANDBOX}/test_limits.py::test_time_stands_still",),
     "Sequences do not go back": (
         f"{_SANDBOX}/test_limits.py::test_sequences_do_not_go_back",
+        f"{_SANDBOX}/test_limits.py::test_what_analyze_counts_is_not_undone",
         "docs/limits.md::tests/test_sequences.py",
         "tests/plugin/test_lifetimes.py::test_ids_of_a_wider_fixture_depend_on_the_tests_before",
     ),
@@ -115,7 +116,13 @@ SHOWN_BY: Final = {
         f"{_CORPUS}/extended.txt::bytes behind Sync and Flush",
         f"{_CORPUS}/extended.txt::a portal whose Bind has failed, in its failed transaction",
         f"{_CORPUS}/extended.txt::a FETCH of no cursor, described in a failed transaction",
+        f"{_CORPUS}/cursors.txt::a cursor that SQL declares in the pipeline in which its transaction fails",
     ),
+    "`DECLARE` outside a transaction": (f"{_CORPUS}/cursors.txt::a cursor of nothing, outside a transaction",),
+    "The notice that a name is too long": (
+        f"{_CORPUS}/names.txt::names that are too long, in a text that also begins and ends a transaction",
+    ),
+    "Libraries are loaded for all": (f"{_CORPUS}/settings.txt::a library that is loaded for all",),
     "A transaction pooler": (f"{_SANDBOX}/test_pooler.py::test_a_pooler_in_front_of_the_sandbox",),
     "`session` works with pytest-asyncio": (f"{_SESSIONS}::test_anyio",),
     "A connection that outlives its test": (
