@@ -49,6 +49,8 @@ def answer(session: SharedSession, client: Client, statement: Statement, *, is_s
     if statement.kind is Kind.DISCARD_ALL and not is_alone:
         return session.fail(client, wire.error("25001", "DISCARD ALL cannot run inside a transaction block"))
     client.send(admission.warning(client, statement, is_sole=is_sole))
+    if statement.kind is Kind.PREPARE_TRANSACTION and not is_sole:
+        session.begin(client).executes = True  # the transaction around all of its text, which it would end
     if statement.kind in _TAKE_SNAPSHOT:
         session.begin(client).has_snapshot = True
     return (yield from _ANSWERS[statement.kind](session, client, statement))

@@ -36,6 +36,7 @@ _NEEDS = "E 25P01 {} can only be used in transaction blocks"
         (["prepare transaction 'x'"], [_NOT_IN_TRANSACTION, "C ROLLBACK", "Z I"]),
         (["begin", "prepare transaction 'x'"], ["C BEGIN", "Z T", _NOT_PREPARED, "Z I"]),
         (["select 1; prepare transaction 'x'"], ["C SELECT", _NOT_IN_TRANSACTION, _NOT_PREPARED, "Z I"]),
+        (["prepare transaction 'x'; select 1"], [_NOT_IN_TRANSACTION, _NOT_PREPARED, "Z I"]),
         (["begin; release b", "prepare transaction 'x'"], ["C BEGIN", _NO_SAVEPOINT, "Z E", "C ROLLBACK", "Z I"]),
         (["savepoint a"], [_NEEDS.format("SAVEPOINT"), "Z I"]),
         (

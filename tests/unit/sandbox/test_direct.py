@@ -218,6 +218,15 @@ def test_who_notifies_is_told_by_its_number() -> None:
     assert bytes(direct.client.out) == wire.message(b"A", wire.pack_int32(7) + b"news\0x\0")
 
 
+def test_a_position_is_counted_in_the_last_text_of_a_pipeline() -> None:
+    """A limit: what SQL names there is not what fails."""
+    direct = session(client())
+    sent(direct, "P - insert into nothing values (1)", "P - execute p", "S")
+    error = wire.message(b"E", b"SERROR\0C42P01\0Mno such table\0P13\0\0")
+
+    assert shown(direct, error) == ["E 42P01 no such table P=9"]
+
+
 def test_no_error_points_to_where_the_client_is() -> None:
     """It has a database of its own already: what it is refused there, PostgreSQL refuses everybody."""
     error = wire.error("25001", "VACUUM cannot run inside a transaction block")
