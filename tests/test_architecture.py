@@ -60,7 +60,9 @@ PURE: Final = (
     f"{_P}.sandbox.*",
     *_LAYER["words of the layer"],
 )
-SHELL: Final = tuple(f"{_P}.sandbox.{name}" for name in ("flag", "handle", "host", "sockets", "spool", "__main__"))
+SHELL: Final = tuple(
+    f"{_P}.sandbox.{name}" for name in ("flag", "handle", "host", "opening", "sockets", "spool", "__main__")
+)
 IO: Final = frozenset(
     "asyncio fcntl http io multiprocessing os pathlib select selectors signal socket ssl subprocess tempfile threading "
     "time".split()

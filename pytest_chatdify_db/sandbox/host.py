@@ -25,6 +25,7 @@ from pytest_chatdify_db.sandbox.dialogue import Said, packed
 from pytest_chatdify_db.sandbox.direct import DirectSession
 from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.login import Identity
+from pytest_chatdify_db.sandbox.opening import open_again, open_session
 from pytest_chatdify_db.sandbox.orders import Orders
 from pytest_chatdify_db.sandbox.server_session import Broken
 from pytest_chatdify_db.sandbox.sockets import Peer, Sockets, wants_more
@@ -36,13 +37,7 @@ _HEARTBEAT: Final = 1.0
 _PATIENCE: Final = 2.0
 #: Seconds more that such a statement has to end, before its session is ended.
 _LAST_PATIENCE: Final = 5.0
-#: Seconds that a server may take to recover from the death of one of its processes, or else to answer at all.
-_RECOVERY: Final = 20.0
-_REVIVAL: Final = 2.0
-_MOMENT: Final = 0.5
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
-#: SQLSTATE of a server that starts, recovers or stops.
-_CANNOT_CONNECT_NOW: Final = "57P03"
 
 
 @dataclass(slots=True)
@@ -94,8 +89,8 @@ class Host:
         self._overdue_since = 0.0
         self._is_cancelled = False
         self._parent = os.getppid()
-        self._backend, reported = self._connect()
-        self._core = Core(identity, self, reported)
+        self._opened = open_session(server)
+        self._core = Core(identity, self, self._opened.reported)
         self._shared = self._watch_backend()
         self._sockets.watch(self._control)
         for listener in listeners:
@@ -172,19 +167,12 @@ class Host:
 
     # -- The server
 
-    def _connect(self) -> tuple[tuple[socket.socket, bytes, int, bytes], dict[str, str]]:
-        connection = connect(self._server, application_name="")
-        connection.query(parameters.LIFT_IDLE)
-        unread, pid, key = bytes(connection.unread), connection.pid, connection.key
-        return (connection.detach(), unread, pid, key), dict(connection.parameters)
-
     def _watch_backend(self) -> Peer:
-        sock, unread, _, _ = self._backend
-        peer = Peer(sock, self._core.backend.out, self._heard, self._server_ended)
+        peer = Peer(self._opened.sock, self._core.backend.out, self._heard, self._server_ended)
         self._sockets.watch(peer)
         self._core.backend.make_room = lambda: self._sockets.make_room(peer)
-        if unread:
-            self._core.heard(unread)
+        if self._opened.unread:
+            self._core.heard(self._opened.unread)
         return peer
 
     def _heard(self, data: bytes) -> None:
@@ -198,30 +186,11 @@ class Host:
         self._core.break_down(fatal or _WITHOUT_A_WORD)
 
     def _renew(self) -> None:
-        """Open another session on the server in place of one that broke.
-
-        A server that lost a process ends all sessions and recovers; that it does so is worth waiting for.
-        """
+        """Open another session on the server in place of one that broke."""
         self._sockets.close(self._shared)
-        began = time.monotonic()
-        while True:
-            try:
-                self._backend, reported = self._connect()
-                if self._core.broken != _WITHOUT_A_WORD or self._lasts(self._backend[0]):
-                    break
-                self._backend[0].close()
-            except (ConnectError, ServerError) as error:
-                recovers = isinstance(error, ServerError) and error.sqlstate == _CANNOT_CONNECT_NOW
-                if time.monotonic() - began > (_RECOVERY if recovers else _REVIVAL):
-                    raise
-                time.sleep(0.05)
-        self._core.renew(reported)
+        self._opened = open_again(self._server, ended_without_a_word=self._core.broken == _WITHOUT_A_WORD)
+        self._core.renew(self._opened.reported)
         self._shared = self._watch_backend()
-
-    @staticmethod
-    def _lasts(sock: socket.socket) -> bool:
-        """Return whether a new session outlives the moment in which the server learns that it has lost a process."""
-        return not select.select([sock], [], [], _MOMENT)[0]
 
     # -- What the core needs
 
@@ -232,9 +201,9 @@ class Host:
     def cancel(self, client: Client) -> None:
         """Ask the server to cancel what it does for *client*."""
         own = self._own.get(client.number)
-        address, pid, key = (own.address, own.pid, own.key) if own else (self._server, *self._backend[2:])
+        address, session = (own.address, own) if own else (self._server, self._opened)
         with contextlib.suppress(ConnectError):
-            cancel(address, pid, key)
+            cancel(address, session.pid, session.key)
 
     def new_store(self) -> Spool:
         """Return a place for the data of a COPY."""
@@ -311,7 +280,7 @@ class Host:
     def _terminate(self, client: Client) -> None:
         """Give up the shared session, whose statement for *client* does not heed that it is cancelled."""
         with contextlib.suppress(ConnectError, ServerError):
-            self._asking().query(f"SELECT pg_catalog.pg_terminate_backend({self._backend[2]})")
+            self._asking().query(f"SELECT pg_catalog.pg_terminate_backend({self._opened.pid})")
         self._core.break_down(f"a statement could not be cancelled that ran on after its test: {client.describe()}")
 
     # -- The test run
@@ -390,7 +359,7 @@ class Host:
         """Tell who waits for whom, whatever the shared session does meanwhile."""
         clients = {own.pid: number for number, own in self._own.items()}
         if self._core.served is not None:
-            clients[self._backend[2]] = self._core.served.number
+            clients[self._opened.pid] = self._core.served.number
         try:
             return {"waits": [asdict(wait) for wait in waits.find(self._asking(), clients, self._core.have_timeouts)]}
         except (ConnectError, ServerError) as error:
