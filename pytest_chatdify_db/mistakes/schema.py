@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+import re
+from typing import Final, Self
 
 from pytest_chatdify_db.errors import ChatdifyDBError
+
+#: What PostgreSQL says of an extension that is not installed: since version 15, and before.
+_NO_EXTENSION: Final = re.compile(r'extension "[^"]+" is not available|could not open extension control file')
+_SERVERS_WITH_EXTENSIONS: Final = (
+    "take a server that has it: --chatdify-db-server=container, with --chatdify-db-image for an image that has it; "
+    "those of PostgreSQL have what it calls contrib, the embedded binaries hardly any",
+    "name one where it is installed: --chatdify-db-server=postgresql://user:password@host/postgres",
+)
 
 
 class SchemaError(ChatdifyDBError):
@@ -97,12 +106,7 @@ class SchemaError(ChatdifyDBError):
         return cls.compose(
             f"chatdify-db: {what} cannot be created in the tests' database.",
             cause=cause,
-            fixes=[
-                "take a server that has it: --chatdify-db-server=container, with --chatdify-db-image for an image that "
-                "has it; those of PostgreSQL have what it calls contrib, the embedded binaries hardly any",
-                "name one where it is installed: --chatdify-db-server=postgresql://user:password@host/postgres",
-                "correct its name, if it is another one",
-            ],
+            fixes=[*_SERVERS_WITH_EXTENSIONS, "correct its name, if it is another one"],
         )
 
     @classmethod
@@ -171,6 +175,7 @@ class SchemaError(ChatdifyDBError):
                 *([f"its output ended in:\n{output}"] if output else []),
             ],
             fixes=[
+                *(_SERVERS_WITH_EXTENSIONS if _NO_EXTENSION.search(cause) else ()),
                 "correct the migration" if revision else "correct env.py or its configuration",
                 "let env.py take the database from DATABASE_URL or from sqlalchemy.url: both name the one to migrate",
             ],

@@ -111,6 +111,22 @@ def test_a_failed_migration_is_named() -> None:
     assert "correct env.py" in broken
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        'FeatureNotSupported: extension "citext" is not available',
+        'UndefinedFile: could not open extension control file "/usr/share/postgresql/14/extension/citext.control"',
+    ],
+)
+def test_a_migration_that_lacks_an_extension(cause: str) -> None:
+    """It is told of servers that may have it; another one is not."""
+    lacks = str(SchemaError.migration_failed("alembic.ini", "b2", "versions/two.py", cause, ""))
+    other = str(SchemaError.migration_failed("alembic.ini", "b2", "versions/two.py", "UndefinedTable: x", ""))
+
+    assert "  - take a server that has it: --chatdify-db-server=container" in lacks
+    assert "take a server" not in other
+
+
 def test_a_difference_is_shown_as_a_migration() -> None:
     """With the command that writes it."""
     text = str(SchemaError.migrations_differ("op.drop_table('x')"))
