@@ -60,6 +60,7 @@ def finish(config: pytest.Config) -> None:
 
 def watch_loops(item: pytest.Item) -> Generator[None]:
     """Wrap the call of a test: tell of lazy loads in a loop, if its marker or the option asks for it."""
+    __tracebackhide__ = True
     lifecycle = state.of(item.config).lifecycle
     transcript = lifecycle.transcript
     mark = items.mark_of(item)

@@ -86,6 +86,7 @@ def _close_turn(now: state.State, item: pytest.Item) -> None:
 
 def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator[None, object, object]:
     """Wrap the set-up of any fixture: the body of the hook ``pytest_fixture_setup``."""
+    __tracebackhide__ = True
     lifecycle = state.of(request.config).lifecycle
     running = lifecycle.running
     if running is None:
@@ -108,6 +109,7 @@ def set_up(fixturedef: _AnyFixture, request: pytest.FixtureRequest) -> Generator
 def _set_up_wider(
     running: Running, fixturedef: _AnyFixture, request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
+    __tracebackhide__ = True
     frame = Frame(fixturedef.argname, fixturedef.scope, lambda: fixturedef.finish(request))  # type: ignore[arg-type]  # the request's exact class is private to pytest
     # Finalizers run last first: this one after the fixture's own tear-down, ...
     lifecycle = state.of(request.config).lifecycle

@@ -116,6 +116,7 @@ def pytest_enter_pdb(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside of those that capture and log
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Have the database started first if the test needs it; begin the turn of an item without fixtures of its own."""
+    __tracebackhide__ = True
     lifetimes.begin(item)
     yield
     lifetimes.open_turn(item)
@@ -126,18 +127,21 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
     """Give the rows of a fixture the life of the fixture."""
+    __tracebackhide__ = True
     return (yield from lifetimes.set_up(fixturedef, request))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Watch the test's lazy loads if they matter."""
+    __tracebackhide__ = True
     return (yield from guards.watch_loops(item))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """Note the end of the test."""
+    __tracebackhide__ = True
     try:
         return (yield)
     finally:

@@ -393,3 +393,26 @@ def test_what_is_noticed(project: Project) -> None:
     project.run("--chatdify-db-dirty-reads=off", "--chatdify-db-leaks=error", plugins="").assert_outcomes(
         passed=3, errors=1
     )
+
+
+def test_an_error_of_pytest_itself(project: Project) -> None:
+    """A warning that pytest makes an error in a hook shows no line of the plugin, which it passes through."""
+    project.write(
+        "test_it.py",
+        """
+        import gc
+
+        async def never(): ...
+
+        def test_it(sync_session):
+            never()
+            gc.collect()
+        """,
+    )
+    project.write_models()
+
+    result = project.run("-W", "error")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*coroutine 'never' was never awaited*"])
+    result.stdout.no_fnmatch_line("*pytest_chatdify_db*")
