@@ -180,7 +180,7 @@ class Client:
     user: str = ""
     database: str = ""
     skips: bool = False  # until Sync, after an error in the extended protocol
-    mid_pipeline: bool = False  # something was executed since the last Sync
+    mid_pipeline: bool = False  # something was executed since the last Sync, COMMIT or ROLLBACK
     last_sql: bytes | str = ""
     long_names: dict[bytes, bytes] = field(default_factory=dict)  # by what they are called on the server
     writing_cursors: set[str] = field(default_factory=set)

@@ -33,7 +33,6 @@ def run(session: SharedSession, client: Client, unit: list[Message]) -> Work:
     """Run the messages of *unit*."""
     if client.skips:
         return False
-    client.mid_pipeline = client.mid_pipeline or EXECUTE in [message.kind for message in unit]
     pipeline = _Pipeline(session, client)
     for index, message in enumerate(unit):
         try:
@@ -254,6 +253,7 @@ class _Pipeline:
             return (yield from self.object(failed.objection(client, portal.statement) or refusals.has_run(name)))
         statement = portal.statement if portal else None
         execute = wire.message(b"E", session.cursors.server_name(client, called) + b"\0" + message.body[after:])
+        client.mid_pipeline = True
         if portal is None or statement is None:
             self.segment.reads_cursor |= name in client.cursors
             self.segment.add(execute)
@@ -298,7 +298,7 @@ class _Pipeline:
             if cursor is not None:
                 client.cursors[name] = cursor
         if done and statement.kind not in TRANSACTIONAL and statement.kind is not Kind.DISCARD_ALL:
-            session.begin(client).executes = True
+            session.begin(client).executes = client.mid_pipeline = True
         return done
 
 

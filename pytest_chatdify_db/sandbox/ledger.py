@@ -159,6 +159,7 @@ class Ledger:
         client.portals.clear()
         self.cursors.end_transaction(client, commits=commits)
         client.transaction = None
+        client.mid_pipeline = False
         self.dirty_reads.ended(client)
         if not client.cursors:
             self.history.closed_cursors(client.number)
