@@ -13,10 +13,11 @@ from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.closing import Closing
 from pytest_chatdify_db.sandbox.cursors import Cursors
 from pytest_chatdify_db.sandbox.dirty import DirtyReads
+from pytest_chatdify_db.sandbox.history import History
 from pytest_chatdify_db.sandbox.leftovers import Leftovers
 from pytest_chatdify_db.sandbox.prepared import PreparedStatements
 from pytest_chatdify_db.sandbox.temporary import NO_TABLES, AtCommit, Tables
-from pytest_chatdify_db.sandbox.transactions import History, Level, Savepoint, Settings, Transaction
+from pytest_chatdify_db.sandbox.transactions import Level, Savepoint, Settings, Transaction
 
 
 class Ledger:

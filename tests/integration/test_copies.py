@@ -9,7 +9,6 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from pytest_chatdify_db import servers
 from pytest_chatdify_db.databases import copies
 from pytest_chatdify_db.databases.copies import Copied
 from pytest_chatdify_db.errors import CopyFailed
@@ -17,7 +16,7 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
 from pytest_chatdify_db.sandbox.handle import Sandbox
 from pytest_chatdify_db.servers import Server, admin
-from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 TABLES = """
 CREATE TABLE authors (id serial PRIMARY KEY, name text NOT NULL);
@@ -48,21 +47,19 @@ Client = Callable[..., list[tuple[object, ...]]]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Return a server on which two roles, a superuser and one that is none, have each a template."""
-    run = Run.create()
-    made = servers.start("embedded", image="", run=run, progress=lambda line: None)
-    with connect(made.address) as connection:
-        connection.query("CREATE ROLE owner LOGIN CREATEDB")
-    for user in ("postgres", "owner"):
-        address = replace(made.address, user=user)
-        with connect(address) as connection:
-            for name in (f"template_{user}", f"worker_{user}"):
-                template = "template0" if name.startswith("template") else f"template_{user}"
-                admin.create_database(connection, name, template=template)
-                if template == "template0":
-                    with connect(address.with_database(name)) as filling:
-                        filling.query(TABLES)
-    yield made
-    run.close()
+    with running_server() as (made, _):
+        with connect(made.address) as connection:
+            connection.query("CREATE ROLE owner LOGIN CREATEDB")
+        for user in ("postgres", "owner"):
+            address = replace(made.address, user=user)
+            with connect(address) as connection:
+                for name in (f"template_{user}", f"worker_{user}"):
+                    template = "template0" if name.startswith("template") else f"template_{user}"
+                    admin.create_database(connection, name, template=template)
+                    if template == "template0":
+                        with connect(address.with_database(name)) as filling:
+                            filling.query(TABLES)
+        yield made
 
 
 @pytest.fixture(params=["postgres", "owner"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db import naming
 from pytest_chatdify_db.databases import templates
 from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
@@ -19,6 +19,7 @@ from pytest_chatdify_db.postgres.connection import Connection, connect
 from pytest_chatdify_db.servers import Server, admin, leases
 from pytest_chatdify_db.servers.leases import Note
 from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 DAY = 24 * 3600.0
 
@@ -26,10 +27,8 @@ DAY = 24 * 3600.0
 @pytest.fixture(scope="module")
 def module_server() -> Iterator[Server]:
     """Return a server that stands for one that outlives every run."""
-    run = Run.create()
-    made = servers.start("embedded", image="", run=run, progress=lambda line: None)
-    yield replace(made, is_managed=False)
-    run.close()
+    with running_server() as (made, _):
+        yield replace(made, is_managed=False)
 
 
 @pytest.fixture

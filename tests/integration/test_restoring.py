@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from pytest_chatdify_db import naming, servers
+from pytest_chatdify_db import naming
 from pytest_chatdify_db.databases import templates
 from pytest_chatdify_db.databases.restoring import Baseline
 from pytest_chatdify_db.databases.spares import MOST, Spares
@@ -16,6 +16,7 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
 from pytest_chatdify_db.servers import Server
 from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 _TABLES = """
     CREATE TABLE shops (id serial PRIMARY KEY, name text);
@@ -38,17 +39,22 @@ def build(address: Address) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Return the run that the server belongs to."""
-    made = Run.create()
-    yield made
-    made.close()
+def started() -> Iterator[tuple[Server, Run]]:
+    """Return a server and its run."""
+    with running_server() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def server(run: Run) -> Server:
-    """Return a server."""
-    return servers.start("embedded", image="", run=run, progress=lambda line: None)
+def server(started: tuple[Server, Run]) -> Server:
+    """Return the server."""
+    return started[0]
+
+
+@pytest.fixture(scope="module")
+def run(started: tuple[Server, Run]) -> Run:
+    """Return the run that it belongs to."""
+    return started[1]
 
 
 @pytest.fixture(scope="module")

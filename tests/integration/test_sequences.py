@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_chatdify_db import servers
 from pytest_chatdify_db.databases.sequences import Baseline, Sequences
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, connect
 from pytest_chatdify_db.servers import Server, admin
-from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 _TABLES = """
 CREATE SCHEMA "Odd name";
@@ -40,14 +39,12 @@ FRESH = [1, 100, -1, 4, 7, 3]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """Return a server with a database that others are copies of."""
-    run = Run.create()
-    made = servers.start("embedded", image="", run=run, progress=lambda line: None)
-    with connect(made.address) as connection:
-        admin.create_database(connection, "fresh")
-    with connect(made.address.with_database("fresh")) as connection:
-        connection.query(_TABLES)
-    yield made
-    run.close()
+    with running_server() as (made, _):
+        with connect(made.address) as connection:
+            admin.create_database(connection, "fresh")
+        with connect(made.address.with_database("fresh")) as connection:
+            connection.query(_TABLES)
+        yield made
 
 
 @pytest.fixture(scope="module")

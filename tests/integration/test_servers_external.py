@@ -15,6 +15,7 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import connect
 from pytest_chatdify_db.servers import Server, external
 from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 PASSWORD = "p@ss:w/rd"
 
@@ -22,24 +23,23 @@ PASSWORD = "p@ss:w/rd"
 @pytest.fixture(scope="module")
 def theirs() -> Iterator[Server]:
     """Return a server that stands for the user's own, with roles of several rights that log in by password."""
-    run = Run.create()
-    server = servers.start("embedded", image="", run=run, progress=lambda line: None)
-    with connect(server.address) as connection:
-        connection.query(
-            f"CREATE ROLE creator LOGIN CREATEDB PASSWORD '{PASSWORD}'; CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'"
-        )
-        ((file,),) = connection.query("SHOW hba_file")
-        assert file is not None
-        connection.query(
-            "CREATE TEMP TABLE hba(line text);"
-            "INSERT INTO hba VALUES ('local all postgres trust'), ('local all all scram-sha-256');"
-            f"COPY hba TO '{file}'; SELECT pg_reload_conf()"
-        )
-    with connect(server.address) as connection:
-        rules = connection.query("SELECT count(*) FROM pg_hba_file_rules")
-    assert rules == [("2",)]
-    yield server
-    run.close()
+    with running_server() as (server, _):
+        with connect(server.address) as connection:
+            connection.query(
+                f"CREATE ROLE creator LOGIN CREATEDB PASSWORD '{PASSWORD}';"
+                f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'"
+            )
+            ((file,),) = connection.query("SHOW hba_file")
+            assert file is not None
+            connection.query(
+                "CREATE TEMP TABLE hba(line text);"
+                "INSERT INTO hba VALUES ('local all postgres trust'), ('local all all scram-sha-256');"
+                f"COPY hba TO '{file}'; SELECT pg_reload_conf()"
+            )
+        with connect(server.address) as connection:
+            rules = connection.query("SELECT count(*) FROM pg_hba_file_rules")
+        assert rules == [("2",)]
+        yield server
 
 
 @pytest.fixture

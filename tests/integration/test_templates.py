@@ -16,21 +16,14 @@ from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
 from pytest_chatdify_db.servers import Server, Wish, admin, archives
 from pytest_chatdify_db.servers.run import Run
+from tests.integration.stand import running_server
 
 
 @pytest.fixture(scope="module")
-def module_run() -> Iterator[Run]:
-    """Return the run that the server belongs to."""
-    run = Run.create()
-    yield run
-    run.close()
-
-
-@pytest.fixture(scope="module")
-def server(module_run: Run) -> Server:
+def server() -> Iterator[Server]:
     """Return a server for all tests here, which outlives the run of each."""
-    made = servers.start("embedded", image="", run=module_run, progress=lambda line: None)
-    return replace(made, is_managed=False)
+    with running_server() as (made, _):
+        yield replace(made, is_managed=False)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_chatdify_db.sandbox.transactions import Conflict, History, Level, Transaction
+from pytest_chatdify_db.sandbox.history import History
+from pytest_chatdify_db.sandbox.transactions import Conflict, Level, Transaction
 from tests.interleavings import Model, Step, programs
 
 MAX_STACK = 40
