@@ -51,6 +51,8 @@ class RedirectError(ChatdifyDBError):
             fixes=[
                 "name this plugin first: pytest -p chatdify_db -p <the other plugin>",
                 "let the plugin or .pth file that imports the application make no connection when it is imported",
+                "if this run is inside another one or after it, in the same process: give it a process of its own, by "
+                "pytester.runpytest_subprocess() or python -m pytest",
             ],
         )
 

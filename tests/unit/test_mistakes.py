@@ -153,6 +153,12 @@ TEXTS: list[tuple[ChatdifyDBError, str, str, str]] = [
         "pytest -p chatdify_db -p <the other plugin>",
     ),
     (
+        RedirectError.engine_exists("app.db"),
+        "chatdify-db: the application is connected to another database than the tests' one; no test was run.",
+        "app.db made its engine before pytest loaded the plugin chatdify_db",
+        "give it a process of its own, by pytester.runpytest_subprocess() or python -m pytest",
+    ),
+    (
         RedirectError.variable_changed("DATABASE_URL", "postgresql://u:***@db/shop"),
         "chatdify-db: DATABASE_URL no longer names the tests' database; no test that uses a database was run.",
         "a conftest.py, a plugin or an imported module set it to postgresql://u:***@db/shop after this plugin had set "
