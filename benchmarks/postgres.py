@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.postgres.quoting import quote_literal
 from pytest_chatdify_db.servers import admin, binaries, cluster
 from pytest_chatdify_db.servers.base import THROWAWAY

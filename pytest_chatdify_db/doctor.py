@@ -131,7 +131,8 @@ class Examination:
 
 def _age(running: Running) -> str:
     """Return when the template was made, as far as the server lets its role know."""
-    from pytest_chatdify_db.postgres.connection import ServerError, connect
+    from pytest_chatdify_db.postgres.connection import connect
+    from pytest_chatdify_db.postgres.errors import ServerError
     from pytest_chatdify_db.servers import admin
 
     try:

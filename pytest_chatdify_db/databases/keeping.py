@@ -16,7 +16,8 @@ from pytest_chatdify_db import naming
 from pytest_chatdify_db.databases import copies, psql, templates
 from pytest_chatdify_db.errors import ChatdifyDBError, TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import admin, leases
 from pytest_chatdify_db.servers.base import Server
 from pytest_chatdify_db.servers.run import Run

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import admin
 
 _SINCE: Final = 15

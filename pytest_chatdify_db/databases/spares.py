@@ -18,7 +18,7 @@ from pytest_chatdify_db.databases import templates
 from pytest_chatdify_db.databases.restoring import Baseline
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers.base import Server
 
 #: How many clones are kept ready at most. Each is as large as the template.

@@ -15,7 +15,8 @@ from typing import Final, Self
 from pytest_chatdify_db import naming, traces
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import admin, archives, leases
 from pytest_chatdify_db.servers.base import Progress, Server, Store
 from pytest_chatdify_db.servers.leases import Note

@@ -1,7 +1,6 @@
 """A plain, blocking connection to PostgreSQL: log in, run simple queries, or hand the logged-in socket over.
 
 For administration and for the sandbox, so it starts fast and needs no driver: only `socket` is imported at the top.
-Every failure is one of two errors: `ServerError` when the server said no, `ConnectError` when none could be talked to.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from typing import Final, Self
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.address import Address
 from pytest_chatdify_db.postgres.auth import Authentication, AuthenticationError
-
-SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-
-NOT_POSTGRESQL: Final = "what answers there does not speak PostgreSQL's protocol"
+from pytest_chatdify_db.postgres.errors import NOT_POSTGRESQL, ConnectError, ServerError, TlsFailed
+from pytest_chatdify_db.postgres.sockets import open_socket, ssl_mode, words
 
 #: What libpq tries in turn for a mode that leaves a choice.
 _ATTEMPTS: Final = {"allow": ("disable", "require"), "prefer": ("prefer", "disable")}
@@ -28,51 +25,6 @@ INVALID_AUTHORIZATION: Final = "28000"
 
 #: Parameters of an address that travel in the start-up packet; all others are for the client.
 _FOR_THE_SERVER: Final = ("application_name", "options", "client_encoding")
-
-
-class ConnectError(Exception):
-    """No conversation with a server: unreachable, silent, not PostgreSQL, or no common way to log in.
-
-    Attributes:
-        address: Where it was tried.
-        cause: What went wrong, in words, without the address.
-    """
-
-    def __init__(self, address: Address, cause: str) -> None:
-        super().__init__(f"{address}: {cause}")
-        self.address = address
-        self.cause = cause
-
-
-class TlsFailed(ConnectError):
-    """TLS was wanted and could not be had: not offered, a certificate that is not trusted, no common version."""
-
-
-class ServerError(Exception):
-    """The server answered with an error.
-
-    Attributes:
-        sqlstate: Its five-character code.
-        message: The primary message.
-        detail: More, or an empty string.
-        hint: Advice, or an empty string.
-    """
-
-    def __init__(self, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
-        lines = [f"{message} (SQLSTATE {sqlstate})"]
-        lines += [f"DETAIL: {detail}"] if detail else []
-        lines += [f"HINT: {hint}"] if hint else []
-        super().__init__("\n".join(lines))
-        self.sqlstate = sqlstate
-        self.message = message
-        self.detail = detail
-        self.hint = hint
-
-    @classmethod
-    def from_body(cls, body: bytes) -> Self:
-        """Read the *body* of an ErrorResponse."""
-        fields = wire.error_fields(body)
-        return cls(fields.get("C", "XX000"), fields.get("M", ""), fields.get("D", ""), fields.get("H", ""))
 
 
 def connect(
@@ -111,20 +63,6 @@ def connect(
     raise refusal
 
 
-def ssl_mode(address: Address) -> str:
-    """Return the ``sslmode`` that applies to *address*.
-
-    Raises:
-        ConnectError: The address names one that does not exist.
-    """
-    if address.is_socket:
-        return "disable"
-    mode = dict(address.options).get("sslmode", "prefer")
-    if mode not in SSL_MODES:
-        raise ConnectError(address, f"sslmode {mode!r} is none of {', '.join(SSL_MODES)}")
-    return mode
-
-
 def cancel(address: Address, pid: int, key: bytes, *, timeout: float = 10.0) -> None:
     """Ask the server at *address* to cancel what the session *pid* is doing; returns when it has taken the request.
 
@@ -138,12 +76,12 @@ def cancel(address: Address, pid: int, key: bytes, *, timeout: float = 10.0) -> 
         ConnectError: The server cannot be reached.
     """
     mode = ssl_mode(address)
-    sock = _open(address, "disable" if mode == "allow" else mode, timeout)
+    sock = open_socket(address, "disable" if mode == "allow" else mode, timeout)
     try:
         sock.sendall(wire.cancel_request(pid, key))
         sock.recv(1)
     except OSError as error:
-        raise ConnectError(address, _words(error, timeout)) from error
+        raise ConnectError(address, words(error, timeout)) from error
     finally:
         sock.close()
 
@@ -276,7 +214,7 @@ class Connection:
     def _broken(self, error: OSError) -> ConnectError:
         timeout = self._socket.gettimeout() if self._socket else None
         self._abandon()
-        return ConnectError(self.address, _words(error, timeout))
+        return ConnectError(self.address, words(error, timeout))
 
     def _abandon(self) -> None:
         sock, self._socket = self._socket, None
@@ -300,7 +238,7 @@ class Connection:
                 raise ConnectError(self.address, NOT_POSTGRESQL)
 
 
-# -- From an address to a logged-in connection
+# -- Logging in
 
 
 def _startup_packet(address: Address, settings: Mapping[str, str]) -> bytes:
@@ -310,7 +248,7 @@ def _startup_packet(address: Address, settings: Mapping[str, str]) -> bytes:
 
 
 def _log_in(address: Address, mode: str, timeout: float, startup: bytes) -> Connection:
-    sock = _open(address, mode, timeout)
+    sock = open_socket(address, mode, timeout)
     connection = Connection(address, sock)
     try:
         connection._authenticate(startup)
@@ -322,56 +260,3 @@ def _log_in(address: Address, mode: str, timeout: float, startup: bytes) -> Conn
         raise
     sock.settimeout(None)
     return connection
-
-
-def _open(address: Address, mode: str, timeout: float) -> socket.socket:
-    """Return a connected socket, with TLS where *mode* and the server want it."""
-    sock: socket.socket | None = None
-    try:
-        if address.is_socket:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(timeout)
-            sock.connect(f"{address.host}/.s.PGSQL.{address.port}")
-            return sock
-        sock = socket.create_connection((address.host, address.port), timeout)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock if mode == "disable" else _start_tls(sock, address, mode)
-    except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if isinstance(error, OSError):
-            raise ConnectError(address, _words(error, timeout)) from error
-        raise
-
-
-def _start_tls(sock: socket.socket, address: Address, mode: str) -> socket.socket:
-    """Ask for TLS (54.2.10) and return the socket to go on with."""
-    sock.sendall(wire.pack_int32(8) + wire.pack_int32(wire.SSL_REQUEST))
-    # One byte and no more: whatever a third party slipped in behind it must fall into the TLS handshake and break it.
-    answer = sock.recv(1)
-    if answer == b"N":
-        if mode == "prefer":
-            return sock
-        raise TlsFailed(address, f"sslmode={mode} needs TLS and the server offers none")
-    if answer != b"S":
-        raise ConnectError(address, NOT_POSTGRESQL)
-    from pytest_chatdify_db.postgres import tls
-
-    try:
-        return tls.context(mode, dict(address.options)).wrap_socket(sock, server_hostname=address.host)
-    except TimeoutError:
-        raise
-    except (OSError, ValueError) as error:
-        raise TlsFailed(address, f"TLS failed: {error}") from error
-
-
-def _words(error: OSError, timeout: float | None = None) -> str:
-    """Say what *error* means for somebody who wants a connection."""
-    if isinstance(error, TimeoutError) and timeout:
-        return f"no answer within {timeout:g} s"
-    if isinstance(error, socket.gaierror):
-        return "the name of the host cannot be resolved"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such socket; no server runs there"
-    text = error.strerror or str(error) or type(error).__name__
-    return text[0].lower() + text[1:]

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker, packed
 from pytest_chatdify_db.sandbox.flag import Flag
 from pytest_chatdify_db.sandbox.host import Host

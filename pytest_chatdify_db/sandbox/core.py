@@ -434,22 +434,36 @@ class Core:
             elif direct.status != "I":
                 left.append(client.describe())
                 client.transaction = Transaction(number, failed=True, lost=frame)
-            elif direct.left and direct.is_idle:
-                for what in self.outside.ask_direct(client, leftovers.OF_A_SESSION):
-                    if what not in direct.brought:
-                        sql = direct.left.get(what, "")
-                        remaining.append(asdict(Leftover(number, client.label, what, sql[:500])))
-            client.portals.clear()
-            if direct.status == "I":
-                client.keep_encoding()
-            client.told = None  # of the parameters of the shared session
-            if direct.is_awaited:
-                client.send(refusals.database_gone(frame))
-                self._drop(client)
             else:
-                self._close_direct(client)
+                remaining += self._left_in(direct)
+            self._have_share_again(direct, frame)
         changed, self._changed = self._changed, False
-        return {**_report(changed, left), "leftovers": remaining}
+        return {**_report(changed, left), "leftovers": [asdict(each) for each in remaining]}
+
+    def _left_in(self, direct: DirectSession) -> list[Leftover]:
+        """Return what a client has left behind in a session of its own."""
+        if not direct.left or not direct.is_idle:
+            return []
+        client = direct.client
+        found = self.outside.ask_direct(client, leftovers.OF_A_SESSION)
+        return [
+            Leftover(client.number, client.label, what, direct.left.get(what, "")[:500])
+            for what in found
+            if what not in direct.brought
+        ]
+
+    def _have_share_again(self, direct: DirectSession, frame: str) -> None:
+        """Close a client's own session; a client that waits for an answer of it is told that the session has gone."""
+        client = direct.client
+        client.portals.clear()
+        if direct.status == "I":
+            client.keep_encoding()
+        client.told = None  # of the parameters of the shared session
+        if direct.is_awaited:
+            client.send(refusals.database_gone(frame))
+            self._drop(client)
+        else:
+            self._close_direct(client)
 
 
 def _report(wrote: bool, in_transaction: list[str], lost: str = "") -> dict[str, Any]:

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, cancel, connect
+from pytest_chatdify_db.postgres.connection import Connection, cancel, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.sandbox import parameters, waits
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.core import Core, Job, Task, Unavailable

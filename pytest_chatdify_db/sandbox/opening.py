@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.sandbox import parameters
 
 #: Seconds that a server may take to recover from the death of one of its processes, or else to answer at all.

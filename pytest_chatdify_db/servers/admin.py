@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 from pytest_chatdify_db import naming
-from pytest_chatdify_db.postgres.connection import Connection, ServerError
+from pytest_chatdify_db.postgres.connection import Connection
+from pytest_chatdify_db.postgres.errors import ServerError
 from pytest_chatdify_db.postgres.quoting import quote_literal, quote_name
 
 #: How files get from a template into a clone. ``file_copy`` is twice as fast where nothing is synced to a disk, and far

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import engine, kept
 from pytest_chatdify_db.servers.base import THROWAWAY, Progress, ProviderName, Server
 from pytest_chatdify_db.servers.run import Run

@@ -13,7 +13,8 @@ from typing import Final
 
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import binaries as programs
 from pytest_chatdify_db.servers import cluster, program_copies
 from pytest_chatdify_db.servers.base import NO_WISH, THROWAWAY, Progress, ProviderName, Server, Store, Wish

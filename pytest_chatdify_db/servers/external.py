@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pytest_chatdify_db.errors import ServerUnavailable
 from pytest_chatdify_db.postgres.address import Address, InvalidAddress
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers.base import Progress, ProviderName, Server
 from pytest_chatdify_db.servers.run import Run
 

@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, connect
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.servers import leases
 from pytest_chatdify_db.servers.base import THROWAWAY
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_chatdify_db import naming, traces
-from pytest_chatdify_db.postgres.connection import Connection, ServerError
+from pytest_chatdify_db.postgres.connection import Connection
+from pytest_chatdify_db.postgres.errors import ServerError
 from pytest_chatdify_db.servers import admin
 
 #: How many templates stay on a server, those used last, and for how many seconds one that nobody uses.

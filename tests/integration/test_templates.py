@@ -13,7 +13,8 @@ from pytest_chatdify_db.databases import templates
 from pytest_chatdify_db.databases.templates import Recipe
 from pytest_chatdify_db.errors import TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ServerError
 from pytest_chatdify_db.servers import Server, Wish, admin, archives
 from pytest_chatdify_db.servers.run import Run
 from tests.integration.stand import running_server

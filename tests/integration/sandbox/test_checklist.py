@@ -16,7 +16,8 @@ import psycopg2
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import ServerError, connect
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.errors import ServerError
 from pytest_chatdify_db.sandbox.handle import SandboxError
 
 from .differential import Conversation, corpus

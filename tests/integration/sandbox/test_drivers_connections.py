@@ -13,7 +13,8 @@ import psycopg2
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import ConnectError, ServerError, cancel, connect
+from pytest_chatdify_db.postgres.connection import cancel, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 
 from .stage import PASSWORD, USER, Stage, StagedSandbox
 

@@ -17,8 +17,8 @@ import psycopg2.errors
 import psycopg2.extensions
 import pytest
 
-from pytest_chatdify_db.postgres.connection import ServerError
 from pytest_chatdify_db.postgres.connection import connect as connect_direct
+from pytest_chatdify_db.postgres.errors import ServerError
 
 from .stage import StagedSandbox
 

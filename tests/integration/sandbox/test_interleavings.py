@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 
-from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ServerError
 from tests.interleavings import Model, Step, programs
 
 from .stage import Stage, StagedSandbox

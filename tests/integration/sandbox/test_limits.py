@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import Connection, ServerError, connect
+from pytest_chatdify_db.postgres.connection import Connection, connect
+from pytest_chatdify_db.postgres.errors import ServerError
 
 from .differential import Conversation
 from .scripts import Step, read, show

@@ -17,8 +17,9 @@ import psycopg2.errors
 import pytest
 
 from pytest_chatdify_db.postgres import wire
-from pytest_chatdify_db.postgres.connection import ConnectError, Connection, ServerError
+from pytest_chatdify_db.postgres.connection import Connection
 from pytest_chatdify_db.postgres.connection import connect as connect_plainly
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError
 from pytest_chatdify_db.sandbox.__main__ import orders_from
 from pytest_chatdify_db.sandbox.dialogue import packed
 from pytest_chatdify_db.sandbox.handle import SandboxError, ServerGone

@@ -11,7 +11,7 @@ import psycopg2.errors
 import pytest
 
 from pytest_chatdify_db.postgres import connection as plain
-from pytest_chatdify_db.postgres.connection import ServerError
+from pytest_chatdify_db.postgres.errors import ServerError
 from pytest_chatdify_db.servers.run import Run
 
 from .stage import DATABASE, PASSWORD, USER, StagedSandbox, running

@@ -13,7 +13,7 @@ from pytest_chatdify_db.databases.copies import Copied
 from pytest_chatdify_db.databases.keeping import MOST, Keeping
 from pytest_chatdify_db.errors import CopyFailed, TemplateFailed
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import ConnectError
+from pytest_chatdify_db.postgres.errors import ConnectError
 from pytest_chatdify_db.servers.base import Server
 from pytest_chatdify_db.servers.run import Run
 from pytest_chatdify_db.servers.supervisor import KEPT

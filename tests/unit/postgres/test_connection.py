@@ -12,15 +12,9 @@ import pytest
 
 from pytest_chatdify_db.postgres import wire
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import (
-    ConnectError,
-    Connection,
-    ServerError,
-    TlsFailed,
-    cancel,
-    connect,
-    ssl_mode,
-)
+from pytest_chatdify_db.postgres.connection import Connection, cancel, connect
+from pytest_chatdify_db.postgres.errors import ConnectError, ServerError, TlsFailed
+from pytest_chatdify_db.postgres.sockets import ssl_mode
 
 Script = Callable[[socket.socket], None]
 

@@ -15,7 +15,8 @@ import pytest
 
 from pytest_chatdify_db.postgres import tls, wire
 from pytest_chatdify_db.postgres.address import Address
-from pytest_chatdify_db.postgres.connection import TlsFailed, connect
+from pytest_chatdify_db.postgres.connection import connect
+from pytest_chatdify_db.postgres.errors import TlsFailed
 
 GREETING = wire.AUTHENTICATION_OK + wire.backend_key_data(77, b"key!") + wire.READY["I"]
 
