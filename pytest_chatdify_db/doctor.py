@@ -175,8 +175,12 @@ def _versions() -> Iterator[str]:
 
 def _cache() -> Iterator[str]:
     from pytest_chatdify_db.servers import archives
+    from pytest_chatdify_db.servers.home import NOWHERE
 
     directory = archives.directory()
+    if directory.is_relative_to(NOWHERE):
+        yield "cache: none, for this user has no home directory; name a place:  export XDG_CACHE_HOME=/some/directory"
+        return
     files = [file for file in directory.rglob("*") if file.is_file()] if directory.is_dir() else []
     size = sum(file.stat().st_size for file in files) / 1_000_000
     yield f"cache: {directory} ({len(files)} files, {size:.1f} MB; it may be removed at any time)"

@@ -64,6 +64,15 @@ class RunFailed(ChatdifyDBError):
         )
 
     @classmethod
+    def no_descriptors(cls, cause: str) -> Self:
+        """The operating system gave no more file descriptors."""
+        return cls.compose(
+            "chatdify-db could not start the tests' database.",
+            cause=cause,
+            fixes=["let programs have more files open, and run pytest again:  ulimit -n 1024"],
+        )
+
+    @classmethod
     def is_over(cls, directory: str) -> Self:
         """A worker came too late."""
         return cls.compose(
@@ -246,6 +255,7 @@ class ServerUnavailable(ChatdifyDBError):
             cause=output.strip() or "initdb gave no reason",
             fixes=[
                 "free some space, or have the files put elsewhere:  export TMPDIR=/some/short/path",
+                "if `ulimit -a` shows a low limit of open files, file size or processes, lift it:  ulimit -n 1024",
                 "use another server:  pytest --chatdify-db-server=container",
             ],
         )

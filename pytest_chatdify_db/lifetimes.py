@@ -7,6 +7,7 @@ fixture.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 import pytest
 
 from pytest_chatdify_db import application, guards, items, state
-from pytest_chatdify_db.errors import ChatdifyDBError
+from pytest_chatdify_db.errors import ChatdifyDBError, RunFailed
 from pytest_chatdify_db.lifecycle import first_line
 from pytest_chatdify_db.mistakes.connections import SandboxGone
 from pytest_chatdify_db.mistakes.fixtures import LateFixture
@@ -152,13 +153,26 @@ def start(request: pytest.FixtureRequest) -> Running:
     try:
         with Progress(request.config, now.lifecycle.speak_for_all) as progress:
             running = _start(request, progress)
-    except ChatdifyDBError as error:
+    except (ChatdifyDBError, OSError) as problem:
+        if _lacks_descriptors(problem):
+            error: ChatdifyDBError = RunFailed.no_descriptors(str(problem.__cause__ or problem))
+        elif isinstance(problem, ChatdifyDBError):
+            error = problem
+        else:
+            raise
         now.first_failure = _short(error, now.item)
         # What this start has imported says nothing about the tests to come.
         now.telling_modules = tuple(modules)
         raise _as_failure(error) from None
     now.summaries.append(summary(running.server))
     return running
+
+
+def _lacks_descriptors(problem: BaseException | None) -> bool:
+    """Return whether *problem*, or what has caused it, is that no more files could be opened."""
+    if isinstance(problem, OSError) and problem.errno in {errno.EMFILE, errno.ENFILE}:
+        return True
+    return problem is not None and _lacks_descriptors(problem.__cause__)
 
 
 def _start(request: pytest.FixtureRequest, progress: Progress) -> Running:

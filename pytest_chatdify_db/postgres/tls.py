@@ -48,5 +48,8 @@ def _certificate(given: str, default: str) -> str | None:
     """Return the file that was *given*, else the *default* one of the user if there is one."""
     if given:
         return given
-    file = (_HOME / default).expanduser()
+    try:
+        file = (_HOME / default).expanduser()
+    except RuntimeError:  # a user without a home directory
+        return None
     return str(file) if file.exists() else None

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
@@ -98,32 +98,27 @@ class Sandbox:
         Raises:
             SandboxError: The process cannot be started.
         """
-        control, its_control = socket.socketpair()
-        notes, its_notes = socket.socketpair()
-        is_clean, its_is_clean = Flag.create()
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - kept as long as the process
         root = str(Path(__file__).resolve().parents[2])
-        fds = [its_is_clean, *(each.fileno() for each in (its_control, its_notes, *listeners))]
-        arguments = [sys.executable, "-I", "-S", "-c", _CODE, root, *map(str, fds)]
-        try:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=fds,
-                start_new_session=True,
-            )
-        except OSError as error:
-            control.close()
-            notes.close()
-            is_clean.close()
-            log.close()
-            raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
-        finally:
-            its_control.close()
-            its_notes.close()
-            os.close(its_is_clean)
+        with ExitStack() as kept, ExitStack() as handed_over:
+            try:
+                control, its_control = _pair(kept, handed_over)
+                notes, its_notes = _pair(kept, handed_over)
+                is_clean, its_is_clean = Flag.create()
+                kept.callback(is_clean.close)
+                handed_over.callback(os.close, its_is_clean)
+                log = kept.enter_context(tempfile.TemporaryFile())
+                fds = [its_is_clean, *(each.fileno() for each in (its_control, its_notes, *listeners))]
+                process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
+                    [sys.executable, "-I", "-S", "-c", _CODE, root, *map(str, fds)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=fds,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SandboxError(f"the sandbox's process cannot be started: {error}") from error
+            kept.pop_all()  # for as long as the process
         control.settimeout(_PATIENCE)
         notes.settimeout(_PATIENCE)
         return cls(process, control, notes, is_clean, log)
@@ -297,3 +292,9 @@ def _report(answer: Said) -> FrameReport:
         tuple(DirtyRead(**fields) for fields in answer["dirty_reads"]),
         tuple(Leftover(**fields) for fields in answer["leftovers"]),
     )
+
+
+def _pair(kept: ExitStack, handed_over: ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Return two sockets that are connected, each to be closed by its stack."""
+    ours, its = socket.socketpair()
+    return kept.enter_context(ours), handed_over.enter_context(its)

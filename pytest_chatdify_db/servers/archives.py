@@ -20,6 +20,8 @@ from secrets import token_hex
 from subprocess import DEVNULL
 from typing import Final
 
+from pytest_chatdify_db.servers.home import home
+
 #: How many archives of template databases are kept, those used last, and how long one that nobody uses.
 MOST: Final = 5
 LONGEST: Final = 30 * 24 * 3600.0
@@ -44,9 +46,9 @@ _OF_THE_PROCESS: Final = ("--exclude=./postmaster.*", "--exclude=./pg_dynshmem/*
 
 
 def directory() -> Path:
-    """Return the plugin's directory in the user's cache; it need not exist."""
+    """Return the plugin's directory in the user's cache; it need not exist, nor can it for a user without a home."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "chatdify-db"
+    return (base if base.is_absolute() else home() / ".cache") / "chatdify-db"
 
 
 def last_template(project: Path) -> str:

@@ -109,6 +109,8 @@ def initialise(data: Path, binaries: Binaries, user: RunAs, progress: Progress) 
             _drop_maps(data)
             return
         output = done.stdout
+        if done.returncode < 0 or "caught signal" in output:
+            break  # it was stopped, by Ctrl-C for one: other options are of no use
     raise ServerUnavailable.initdb_failed(str(binaries), output)
 
 

@@ -60,17 +60,20 @@ class Embedded:
             return self.template.fingerprint() == expected
 
         choices = cluster.entries(binaries, user, expected)
+        suspects: list[Path] = []
         while True:
             try:
                 connection, data = _start(run, binaries, user, choices, progress, is_right)
                 break
             except _CachedDataFailed as failure:
                 choices.remove(failure.entry)
-                with suppress(OSError):
-                    failure.entry.unlink(missing_ok=True)
+                suspects.append(failure.entry)
             except _WrongGuess:
                 expected = self.template.fingerprint()
                 choices = cluster.entries(binaries, user, expected)
+        for entry in suspects:  # the server has started without them, so what failed is not of this machine or process
+            with suppress(OSError):
+                entry.unlink(missing_ok=True)
         kept = str(cluster.entries(binaries, user, expected)[0])
         with connection:
             check_settings(connection, settings(binaries.major, run))

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pytest_chatdify_db.errors import ServerUnavailable
+from pytest_chatdify_db.servers.home import home
 
 DEFAULT: Final = "unix:///var/run/docker.sock"
 _TIMEOUT: Final = 5.0
@@ -76,8 +77,7 @@ def is_beside_us(engine: str) -> bool:
 def _usual_socket() -> str:
     """Return the first socket that exists: of the system, Docker Desktop, rootless Docker, Podman."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    home = Path("~").expanduser()
-    for path in (DEFAULT.removeprefix("unix://"), f"{home}/.docker/run/docker.sock", f"{runtime}/docker.sock"):
+    for path in (DEFAULT.removeprefix("unix://"), f"{home()}/.docker/run/docker.sock", f"{runtime}/docker.sock"):
         if Path(path).exists():
             return f"unix://{path}"
     return DEFAULT
@@ -87,9 +87,9 @@ def _of_context() -> str | None:
     """Return the endpoint of the context that ``docker context use`` chose, if it is not the default one."""
     from hashlib import sha256
 
-    home = Path(os.environ.get("DOCKER_CONFIG", "") or Path("~/.docker").expanduser())
+    directory = Path(os.environ.get("DOCKER_CONFIG", "") or home() / ".docker")
     with suppress(OSError, ValueError, KeyError, TypeError):
-        name = os.environ.get("DOCKER_CONTEXT") or json.loads((home / "config.json").read_text())["currentContext"]
-        meta = home / "contexts" / "meta" / sha256(name.encode()).hexdigest() / "meta.json"
+        name = os.environ.get("DOCKER_CONTEXT") or json.loads((directory / "config.json").read_text())["currentContext"]
+        meta = directory / "contexts" / "meta" / sha256(name.encode()).hexdigest() / "meta.json"
         return str(json.loads(meta.read_text())["Endpoints"]["docker"]["Host"])
     return None

@@ -34,6 +34,11 @@ LASTS: Final = 3600.0
 _PATIENCE: Final = 5.0
 
 
+#: One line for each System V segment, shmctl(2)'s: key, id, mode, size, the pid of who made it, ...
+_LISTED_MEMORY: Final = Path("/proc/sysvipc/shm")
+_IPC_RMID: Final = 0
+
+
 class Command(TypedDict):
     """A server to start: its command line, the ids to run it with (None: the own ones), the file for its output."""
 
@@ -80,6 +85,7 @@ def clean(job: Job) -> None:
         pid = _postmaster(job["data"])
         if pid is not None:
             _end(pid)
+        _free_shared_memory(Path(job["data"]))
         _remove_tree(Path(job["data"]))
     if job["container"] is not None:
         with suppress(OSError):
@@ -205,6 +211,23 @@ def _end(pid: int) -> None:
         if not _gone(pid, _PATIENCE):
             os.kill(pid, signal.SIGKILL)
             _gone(pid, _PATIENCE)
+
+
+def _free_shared_memory(data: Path) -> None:
+    """Remove the System V segment of a server that was killed, which outlives its processes; any other has no pid file.
+
+    The file's first line is the server's pid, the seventh key and id of the segment. Where the kernel lists no segments
+    (macOS) it stays: an id alone may be another program's by now.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        lines = (data / "postmaster.pid").read_bytes().split(b"\n")
+        key, number = map(int, lines[6].split())
+        wanted = (key % 2**32, number, int(lines[0]))
+        rows = [[int(word) for word in row.split()] for row in _LISTED_MEMORY.read_bytes().splitlines()[1:]]
+        if any((row[0] % 2**32, row[1], row[4]) == wanted for row in rows):
+            from ctypes import CDLL
+
+            CDLL(None).shmctl(number, _IPC_RMID, None)
 
 
 def _gone(pid: int, patience: float) -> bool:

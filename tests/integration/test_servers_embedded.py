@@ -168,6 +168,22 @@ def test_a_broken_cache_is_repaired(cache: Path, run: Run, damage: str, tmp_path
         assert connection.query("SELECT 1") == [("1",)]
 
 
+def test_a_failure_that_is_not_the_caches_costs_it_nothing(
+    cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server does not start on a fresh data directory either, other runs keep what serves them."""
+    first = Run.create()
+    start(first)
+    first.close()
+    kept = sorted(path.name for path in cache.iterdir())
+    monkeypatch.setitem(THROWAWAY, "wal_level", "nonsense")
+    with pytest.raises(ServerUnavailable, match="nonsense"):
+        start(run)
+
+    assert sorted(path.name for path in cache.iterdir()) == kept
+    assert any(name.startswith(archives.DATA) for name in kept)
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +290,19 @@ def test_initdb_that_fails_shows_its_output(run: Run, cache: Path, monkeypatch: 
         start(run)
 
 
+def test_initdb_that_is_stopped_is_not_tried_again(tmp_path: Path) -> None:
+    """Ctrl-C reaches initdb, too, which says so and ends."""
+    stand_in, tries = tmp_path / "initdb", tmp_path / "tries"
+    stand_in.write_text(f"#!/bin/sh\necho x >> {tries}; echo 'caught signal'; exit 1\n")
+    stand_in.chmod(0o755)
+    binaries = programs.Binaries(tmp_path, "here")
+    assert len(cluster.initdb_options(18)) > 1
+
+    with pytest.raises(ServerUnavailable, match="caught signal"):
+        cluster.initialise(tmp_path / "data", binaries, programs.RunAs(None, None, "me"), lambda line: None)
+    assert tries.read_text() == "x\n"
+
+
 def test_no_programs_at_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs that are missing, do not run or are too old are all named."""
     too_old = programs.Binaries(Path("/nowhere/bin"), "here")
@@ -331,6 +360,24 @@ def test_nothing_outlives_its_run(ending: str) -> None:
 
     assert not directory.exists()
     assert processes_of(directory) == []
+
+
+def test_a_killed_server_leaves_no_shared_memory(run: Run) -> None:
+    """Its System V segment would outlive all processes, and no later server knows it."""
+    start(run)
+    (pid_file,) = run.directory.glob("embedded-*/postmaster.pid")
+    postmaster = int(pid_file.read_text().splitlines()[0])
+    assert postmaster in makers_of_shared_memory()
+    os.kill(postmaster, signal.SIGKILL)
+    run.close()
+
+    assert postmaster not in makers_of_shared_memory()
+    assert not run.directory.exists()
+
+
+def makers_of_shared_memory() -> list[int]:
+    """Return the processes that made the System V segments of this machine."""
+    return [int(row.split()[4]) for row in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
 
 
 def test_a_later_run_does_the_work_of_a_killed_supervisor() -> None:

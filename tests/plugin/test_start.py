@@ -307,6 +307,41 @@ def test_a_conftest_that_sets_none(project: Project, value: str) -> None:
     assert "s3cret" not in result.stdout.str()
 
 
+def test_no_more_files(project: Project) -> None:
+    """A limit of open files that is too low is named, whatever it was that could not be opened."""
+    project.write_models()
+    project.write(
+        "conftest.py",
+        """
+        import os, resource
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        def pytest_runtest_logstart():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, allowed[1]))
+
+        def pytest_runtest_logfinish():
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+        """,
+    )
+    project.write("test_it.py", "from store import names\ndef test_it(): names()\ndef test_other(): names()")
+
+    result = project.run("-p", "no:logging")
+
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "chatdify-db could not start the tests' database.",
+            "Cause: *Too many open files*",
+            "To fix this:",
+            "  - let programs have more files open, and run pytest again:  ulimit -n 1024",
+            "chatdify-db could not start the tests' database.",
+            "(The report of test_it.py::test_it says why, and how to fix it.)",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str()
+    assert "ResourceWarning" not in result.stdout.str()
+
+
 def test_handle(project: Project) -> None:
     """The handle gives URLs for every use, the server, and the statements that were executed."""
     project.write_models()

@@ -21,6 +21,14 @@ To fix this, either:
   - remove what is in the way, if it is yours:  rm -r $TMPDIR/chatdify-db-$(id -u)""",
     ),
     (
+        RunFailed.no_descriptors("[Errno 24] Too many open files"),
+        """\
+chatdify-db could not start the tests' database.
+Cause: [Errno 24] Too many open files
+To fix this:
+  - let programs have more files open, and run pytest again:  ulimit -n 1024""",
+    ),
+    (
         RunFailed.is_over("/dev/shm/x"),
         """\
 chatdify-db could not join its test run.
@@ -80,6 +88,7 @@ chatdify-db could not initialise a data directory with PostgreSQL 18.4 of here.
 Cause: no space left
 To fix this, either:
   - free some space, or have the files put elsewhere:  export TMPDIR=/some/short/path
+  - if `ulimit -a` shows a low limit of open files, file size or processes, lift it:  ulimit -n 1024
   - use another server:  pytest --chatdify-db-server=container""",
     ),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -163,6 +164,26 @@ def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, value: str, expect
     monkeypatch.setenv("HOME", "/home/user")
 
     assert str(archives.directory()) == (expected or "/home/user/.cache/chatdify-db")
+
+
+def test_a_user_without_a_home_has_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be kept, remembered or found, and nothing fails."""
+
+    def nobody(_: object) -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    monkeypatch.setattr(Path, "home", nobody.__get__(Path))
+    entry = archives.directory() / "data-1.tar"
+    (tmp_path / "PG_VERSION").write_text("18")
+    archives.remember_template(tmp_path, "f1")
+
+    assert archives.last_template(tmp_path) == ""
+    assert not archives.keep(tmp_path, entry)
+    assert not archives.unpack(entry, tmp_path / "data")
+    archives.collect(entry)
+    assert not archives.directory().exists()
 
 
 def test_what_a_project_needed_last_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import CDLL
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,22 @@ def test_a_pid_that_belongs_to_another_process_is_spared(directory: Path) -> Non
     (directory / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
     supervisor.clean(job)
 
+    assert not (directory / "data").exists()
+
+
+@pytest.mark.parametrize("is_the_servers", [True, False])
+def test_shared_memory_of_a_killed_server_is_freed(directory: Path, is_the_servers: bool) -> None:
+    """It would outlive all processes; a segment that somebody else has made by now is left alone."""
+    job = job_for(directory)
+    libc = CDLL(None)
+    number = libc.shmget(0, 56, 0o600)  # IPC_PRIVATE
+    pid = os.getpid() if is_the_servers else os.getppid()
+    (directory / "data" / "postmaster.pid").write_text(f"{pid}\n{directory}\n1\n5432\n/tmp\n\n        0 {number:9}\n")
+    supervisor.clean(job)
+    is_left = any(row.split()[1] == str(number) for row in Path("/proc/sysvipc/shm").read_text().splitlines())
+    libc.shmctl(number, 0, None)
+
+    assert is_left is not is_the_servers
     assert not (directory / "data").exists()
 
 
