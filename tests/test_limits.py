@@ -37,7 +37,11 @@ SHOWN_BY: Final = {
         "tests/unit/sandbox/test_control.py::test_a_function_that_would_set_the_modes_of_all",
     ),
     "Uncommitted rows can be seen": ("tests/plugin/test_reports.py::test_task_sent_before_the_commit",),
-    "Writing in turns": ("docs/limits.md::tests/test_turns.py",),
+    "Writing in turns": (
+        "docs/limits.md::tests/test_turns.py",
+        f"{_CORPUS}/transactions.txt::what has changed no row may be rolled back below another's writes",
+        f"{_SANDBOX}/test_limits.py::test_a_definition_is_a_write_though_it_changes_nothing",
+    ),
     "Not inside a transaction": (f"{_SANDBOX}/test_limits.py::test_what_needs_to_be_outside_a_transaction_says_so",),
     "Deferred constraints of two writers": (
         f"{_SANDBOX}/test_constraints.py::test_a_table_that_both_write_to_is_checked_at_the_last_commit",
@@ -59,6 +63,9 @@ SHOWN_BY: Final = {
     "Temporary tables are in one name space": (
         f"{_CORPUS}/settings.txt::a temporary table in front of a permanent one is its client's",
         f"{_SANDBOX}/test_limits.py::test_a_temporary_table_of_a_function_is_everybodys",
+        f"{_SANDBOX}/test_limits.py::test_what_a_search_path_makes_temporary_is_everybodys",
+        f"{_SANDBOX}/test_limits.py::test_a_temporary_function_is_everybodys",
+        f"{_SANDBOX}/test_limits.py::test_a_temporary_sequence_in_a_string_is_anybodys",
     ),
     "`SET CONSTRAINTS` belongs to its client": (
         f"{_SANDBOX}/test_constraints.py::test_an_immediate_check_waits_for_commit_while_another_has_rows_that_fail_it",

@@ -27,10 +27,12 @@ class Reply:
     Attributes:
         is_statement: Whether it answers a client's own statement, the one thing that may be cancelled.
         takes_data: Whether the data of a COPY FROM STDIN goes with the request.
+        has_changed: Whether rows may have been changed, as far as the command tags tell.
     """
 
     is_statement = False
     takes_data = False
+    has_changed = True
     notices = b""
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from pytest_chatdify_db.sandbox.statement import Statement
 #: functions that may write: the database's own, whatever they declare, and the volatile ones of extensions;
 #: "named" are those that can be called without parentheses, as an attribute of a row, and what calls one by itself:
 #: views, tables with a policy, domains and types that are cast to;
+#: "reaction" if a trigger, a rule or a volatile function of a default or a check may do more than a statement says;
 #: "trigger" if a function is called at COMMIT; "operator" if an operator of the database's own calls one.
 QUERY: Final = """
 WITH RECURSIVE functions AS (
@@ -66,6 +67,12 @@ SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
  UNION SELECT 'named', pg_catalog.lower(c.relname), '' FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT oid FROM views)
  UNION SELECT 'named', pg_catalog.lower(t.typname), '' FROM pg_catalog.pg_type t WHERE t.oid IN (SELECT oid FROM types)
  UNION SELECT 'trigger', c.conname, '' FROM pg_catalog.pg_constraint c WHERE c.condeferrable AND c.contype = 't'
+ UNION SELECT 'reaction', 'any', ''
+  WHERE EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)
+     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.oid >= 16384 AND r.rulename <> '_RETURN')
+     OR EXISTS (SELECT FROM uses u
+                 WHERE u.is_volatile AND u.classid IN ('pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                                                       'pg_catalog.pg_constraint'::pg_catalog.regclass))
  UNION SELECT 'operator', o.oprname, '' FROM pg_catalog.pg_operator o JOIN functions f ON f.oid = o.oprcode AND f.is_own
 """
 
@@ -97,6 +104,7 @@ class Catalog:
         functions: The names, in lower case, of functions that may write.
         named: The names of those that are called without parentheses, and of what calls one by itself.
         has_triggers: Whether a function may be called at COMMIT, which may write.
+        has_reactions: Whether a statement that changes no row may have done something all the same.
         has_operators: Whether an operator may call one, so that any statement may write.
         tables: The tables that each deferrable constraint checks, by its name.
     """
@@ -106,6 +114,7 @@ class Catalog:
     functions: frozenset[str] = _WRITING
     named: frozenset[str] = frozenset()
     has_triggers: bool = False
+    has_reactions: bool = False
     has_operators: bool = False
     tables: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -120,6 +129,7 @@ class Catalog:
             functions=_WRITING | {name for sort, name, _ in found if sort == "function"},
             named=frozenset(name for sort, name, _ in found if sort == "named"),
             has_triggers=any(sort == "trigger" for sort, _, _ in found),
+            has_reactions=any(sort == "reaction" for sort, _, _ in found),
             has_operators=any(sort == "operator" for sort, _, _ in found),
             tables={name: frozenset(tables.split("\t")) for _, name, tables in constraints},
         )

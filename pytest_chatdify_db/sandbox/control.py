@@ -155,6 +155,7 @@ def _savepoint(session: SharedSession, client: Client, statement: Statement) -> 
         temporary=client.temporary,
         constraints=transaction.constraints,
         read_only=transaction.read_only,
+        tables=transaction.tables,
     )
     transaction.levels.append(level)
     return _done(client, "SAVEPOINT")
@@ -188,6 +189,7 @@ def _rollback_to(session: SharedSession, client: Client, statement: Statement) -
     session.cursors.roll_back_to(client, index)
     transaction.failed = False
     level = transaction.levels[index]
+    session.dirty_reads.undone(client, level.tables)
     client.parameters.restore(level.settings)
     client.temporary, transaction.constraints = level.temporary, level.constraints
     transaction.read_only = level.read_only

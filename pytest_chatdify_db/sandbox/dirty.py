@@ -7,7 +7,7 @@ in which another one's open transaction has written. The first such read of each
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -20,16 +20,21 @@ from pytest_chatdify_db.sandbox.statement import Statement
 TEST_APPLICATION: Final = "pytest"
 
 _NAME: Final = r'(?:"[^"]+"|[a-z_\x80-\xff][\w$\x80-\xff]*)'
-_TARGET = re.compile(
-    rf"\b(?:insert\s+into|update(?:\s+only)?|delete\s+from(?:\s+only)?|merge\s+into|copy)\s+({_NAME}(?:\s*\.\s*{_NAME})*)",
-    re.IGNORECASE,
-)
+_CHANGES: Final = r"\b(?:insert\s+into|update|delete\s+from|merge\s+into|copy|truncate(?:\s+table)?)\s+"
+#: No table follows DO UPDATE SET and FOR UPDATE.
+_NO_TABLE: Final = r"(?!(?:set|of|skip|nowait)\b)"
+_TARGET = re.compile(rf"{_CHANGES}(?:only\s*[\s(]\s*)?{_NO_TABLE}({_NAME}(?:\s*\.\s*{_NAME})*)", re.IGNORECASE)
+_SOURCES = re.compile(r"\bfrom\b(.*)", re.IGNORECASE | re.DOTALL)
 _WORD = re.compile(rf"{_NAME}", re.IGNORECASE)
+_NO_COLUMN = re.compile(rf"({_NAME})(?!\s*\.|[\w$\x80-\xff])", re.IGNORECASE)
+
+#: How much of a statement is looked at.
+_LONGEST: Final = 16_384
 
 
 def written_by(statement: Statement) -> frozenset[str]:
     """Return the tables that *statement* names as the target of a change, without their schemas."""
-    return _targets(statement.text) if len(statement.text) <= 4_096 else _targets(statement.text[:4_096])
+    return _targets(statement.text[:_LONGEST])
 
 
 @lru_cache(maxsize=1_024)
@@ -77,6 +82,12 @@ class DirtyReads:
         """Note that the client has nothing uncommitted any more."""
         self._open.pop(client.number, None)
 
+    def undone(self, client: Client, tables: Collection[str]) -> None:
+        """Note that what the client has written is undone, but for *tables*."""
+        written = self._open.pop(client.number, {})
+        if remaining := {table: text for table, text in written.items() if table in tables}:
+            self._open[client.number] = remaining
+
     def read(self, client: Client, statements: Iterable[Statement]) -> DirtyRead | None:
         """Return the dirty read that *statements* would be, None if they are none or it is known already."""
         if not self._open or self._is_of_the_test(client):
@@ -85,7 +96,7 @@ class DirtyReads:
             for writer, tables in self._open.items():
                 if writer == client.number or not statement.reads_data:
                     continue
-                for table in tables.keys() & _words(statement.text[:4_096]):
+                for table in tables.keys() & _words(statement.text[:_LONGEST]):
                     key = (client.number, writer, table)
                     if key not in self._seen and not _only_inserts(statement, table):
                         self._seen.add(key)
@@ -107,5 +118,13 @@ class DirtyReads:
 
 
 def _only_inserts(statement: Statement, table: str) -> bool:
-    """Return whether *statement* only adds rows to *table*: that reads nothing of it."""
-    return statement.verb == "insert" and table in written_by(statement)
+    """Return whether *statement* only adds rows to *table*, and reads nothing of it."""
+    is_insert = statement.verb == "insert" and table in written_by(statement)
+    return is_insert and table not in _sources(statement.text[:_LONGEST])
+
+
+@lru_cache(maxsize=1_024)
+def _sources(text: str) -> frozenset[str]:
+    """Return the names behind the first FROM that are not those of a column's table."""
+    found = _SOURCES.search(code(text))
+    return frozenset(_folded(name) for name in _NO_COLUMN.findall(found[1])) if found else frozenset()

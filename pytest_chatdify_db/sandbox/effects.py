@@ -1,6 +1,7 @@
 """What statements have done, noted in the ledger once the server has said so.
 
-The rule: whatever may have written counts as a write, since a rollback must undo it; only plain reads are passed over.
+The rule: whatever may have written counts as a write, since a rollback must undo it; only plain reads are passed over,
+and what says that it has changed no row where nothing else can come of it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from pytest_chatdify_db.postgres.quoting import in_ascii
 from pytest_chatdify_db.sandbox import catalog, dirty, names, temporary
 from pytest_chatdify_db.sandbox.client import Client
 from pytest_chatdify_db.sandbox.ledger import Ledger
-from pytest_chatdify_db.sandbox.lexer import text_of
+from pytest_chatdify_db.sandbox.lexer import text_of, words
 from pytest_chatdify_db.sandbox.statement import Kind, Statement
 
+_COUNTED: Final = frozenset({"insert", "update", "delete", "merge"})
 _WRITES: Final = frozenset({Kind.WRITE, Kind.COPY_IN, Kind.EXECUTE})
 
 
-def note(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> None:
-    """Note what the client's *statements* have done."""
+def note(ledger: Ledger, client: Client, statements: Sequence[Statement], *, has_changed: bool = True) -> None:
+    """Note what the client's *statements* have done; unless one *has_changed* rows, each says that it has not."""
     for statement in statements:
         if statement.is_plain_read and not ledger.catalog.may_write(statement):
             continue
-        if _may_write(ledger, client, statement):
+        if _may_write(ledger, client, statement) and (has_changed or not _changes_rows_alone(ledger, statement)):
             ledger.history.wrote(client.number)
             ledger.begin(client).tables |= dirty.written_by(statement)
             ledger.dirty_reads.wrote(client, statement)
@@ -39,6 +41,13 @@ def note(ledger: Ledger, client: Client, statements: Sequence[Statement]) -> Non
         if _may_lock(statement):
             ledger.locked_in.add(len(ledger.history.frames))
         ledger.leftovers.note(client, statement, len(ledger.history.frames))
+
+
+def _changes_rows_alone(ledger: Ledger, statement: Statement) -> bool:
+    """Return whether all that *statement* can do is to change the rows that its command tag counts."""
+    catalog = ledger.catalog
+    is_counted = statement.verb in _COUNTED and "with" not in words(statement.text)
+    return is_counted and not catalog.has_reactions and not catalog.may_write(statement)
 
 
 def _may_lock(statement: Statement) -> bool:

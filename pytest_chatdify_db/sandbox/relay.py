@@ -30,6 +30,7 @@ _NOT_EXECUTED: Final = frozenset({"08P01", "42601"})
 _CANCELLED: Final = "57014"
 
 COMMAND_COMPLETE: Final = ord("C")
+_OF_NO_ROW: Final = b" 0\0"
 #: ParseComplete, BindComplete, CloseComplete and the three ends of an Execute.
 _ANSWERS: Final = frozenset(b"123CIs")
 
@@ -83,6 +84,7 @@ class Relay(Reply):
         self.bound = 0  # how many portals the server has bound
         self.answered = 0  # how many of Parse, Bind, Close and Execute; none of Describe
         self.notice = b""  # goes out before the next command tag or the error in its place
+        self.has_changed = False
         self.notice_at = 0  # how many answers come before that
         self.parses: deque[Parsing] = deque()
         self.texts: dict[int, Text] = {}  # those that are not the client's own, by how many answers come before
@@ -120,6 +122,8 @@ class Relay(Reply):
                 message = self.notice + message
         elif kind == 78:  # NoticeResponse
             message = self._own(message)
+        elif kind == 115:  # PortalSuspended
+            self.has_changed = True
         self.release()
         self.client.out += message
 
@@ -130,6 +134,7 @@ class Relay(Reply):
 
     def _complete(self, message: bytes) -> None:
         self.release()
+        self.has_changed = self.has_changed or not message.endswith(_OF_NO_ROW)
         self.client.out += self.notice
         self.notice = b""
         if self.holds_tag:

@@ -117,7 +117,7 @@ class SharedSession(ServerSession):
             return False
         if statements:
             transaction.executes = True
-            effects.note(self, client, statements)
+            effects.note(self, client, statements, has_changed=reply.has_changed)
         if told:
             transaction.signals += told
         self._learn(client, statements, changes, asked)

@@ -18,6 +18,7 @@ from pytest_chatdify_db.sandbox.statement import CACHED_LENGTH, MODE_PARAMETERS,
 #: With CREATE, which is no name, EXPLAIN ANALYZE makes a table.
 _WRITING_WORDS = re.compile(r"\b(?:insert|update|delete|merge|into|create)\b", re.IGNORECASE)
 _ROW_LOCK = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
+_ANALYZE = re.compile(r"\banaly[sz]e\b", re.IGNORECASE)
 _READS: Final = frozenset({"select", "show", "values", "table", "explain", "with"})
 _LIMITING: Final = {
     Kind.SET: Kind.SET_LIMIT,
@@ -87,7 +88,8 @@ def _statement(text: str) -> Statement | None:
     if word in _EXECUTING and _EXECUTE.search(text) and (executes := _executes(text)) is not None:
         return executes
     if word in _READS or word == "(":
-        return Statement(Kind.WRITE if _select_writes(text) else Kind.READ, text)
+        is_run = word != "explain" or _ANALYZE.search(text) is not None
+        return Statement(Kind.WRITE if is_run and _select_writes(text) else Kind.READ, text)
     return Statement(Kind.WRITE, text)
 
 

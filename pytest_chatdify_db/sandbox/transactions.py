@@ -63,6 +63,7 @@ class Level:
         temporary: The client's temporary tables, as they are again after a return.
         constraints: Its SET CONSTRAINTS, likewise.
         read_only: Whether the transaction might not write.
+        tables: What it had written to by then.
         mark: Where that is on the server, once it matters.
     """
 
@@ -73,6 +74,7 @@ class Level:
     temporary: Tables = field(default_factory=lambda: NO_TABLES)
     constraints: tuple[str, ...] = ()
     read_only: bool = False
+    tables: frozenset[str] = frozenset()
     mark: Savepoint | None = None
 
 

@@ -307,12 +307,47 @@ def test_no_tls(sandbox: StagedSandbox) -> None:
         psycopg2.connect(sandbox.url, sslmode="require")
 
 
+def test_a_definition_is_a_write_though_it_changes_nothing(first: Connection, second: Connection) -> None:
+    """Its command tag says nothing of it, so it cannot be rolled back below another client's writes."""
+    first.query("BEGIN; CREATE TABLE IF NOT EXISTS items (id int)")
+    second.query("INSERT INTO items (id) VALUES (50)")
+    first.query("ROLLBACK")
+
+    with pytest.raises(ServerError, match="got into each other's way"):
+        second.query("SELECT * FROM items")
+
+
 def test_a_temporary_table_of_a_function_is_everybodys(sandbox: StagedSandbox, second: Connection) -> None:
     """One that no statement of a client names as temporary is seen by others, and outlives its connection."""
     with connect(sandbox.address) as gone:
         gone.query("DO 'BEGIN CREATE TEMP TABLE shared AS SELECT 7 AS id; END'")
 
     assert value(second, "SELECT id FROM shared") == "7"
+
+
+def test_what_a_search_path_makes_temporary_is_everybodys(sandbox: StagedSandbox, second: Connection) -> None:
+    """The text of the statement that makes the table does not say that it is temporary."""
+    with connect(sandbox.address) as gone:
+        gone.query("SET search_path = pg_temp, public")
+        gone.query("CREATE TABLE shared AS SELECT 7 AS id")
+
+    assert value(second, "SELECT id FROM pg_temp.shared") == "7"
+
+
+def test_a_temporary_function_is_everybodys(sandbox: StagedSandbox, second: Connection) -> None:
+    """Likewise types and domains: only tables, views and sequences are told apart by their clients."""
+    with connect(sandbox.address) as gone:
+        gone.query("CREATE FUNCTION pg_temp.seven() RETURNS int LANGUAGE sql AS 'SELECT 7'")
+
+    assert value(second, "SELECT pg_temp.seven()") == "7"
+
+
+def test_a_temporary_sequence_in_a_string_is_anybodys(first: Connection, second: Connection) -> None:
+    """What stands in a string is no name to the sandbox."""
+    first.query("CREATE TEMP SEQUENCE numbers")
+    first.query("SELECT nextval('numbers')")
+
+    assert value(second, "SELECT nextval('numbers')") == "2"
 
 
 def test_lastval_speaks_of_whoever_drew_last(first: Connection, second: Connection) -> None:

@@ -47,6 +47,10 @@ def test_dirty_reads(table: Table) -> None:
         ("insert into users values ('Ann')", "select $$users$$, E'\\'users', \"a users\" /* users */ from notes"),
         ("insert into notes values ('please update users')", "select * from users"),
         ("insert into users values ('Ann')", "/* a tag */ insert into users values ('Bob')"),
+        ("insert into users values ('Ann')", "insert into users (name) select n from notes returning users.name"),
+        ("insert into users values (1) on conflict (id) do update set name = 'Ann'", "update notes set text = ''"),
+        ("savepoint a; insert into users values (1); rollback to a", "select * from users"),
+        ("insert into notes values (1); savepoint a; update users set id = 2; rollback to a", "select * from users"),
     ],
 )
 def test_what_looks_like_a_dirty_read(table: Table, wrote: str, read: str) -> None:
@@ -57,6 +61,29 @@ def test_what_looks_like_a_dirty_read(table: Table, wrote: str, read: str) -> No
     table.talk(reader, f"Q {read}")
 
     assert table.ask(table.core.pop())["dirty_reads"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrote", "read"),
+    [
+        ("insert into users values (1); savepoint a; update users set id = 2; rollback to a", "select * from users"),
+        ("savepoint a; insert into users values (1); release a", "select * from users"),
+        ("update only (users) set id = 2", "select * from users"),
+        ("merge into only users using notes on true when matched then delete", "select * from users"),
+        ("truncate table users", "select * from users"),
+        ("truncate only users", "select * from users"),
+        ("insert into users values (1)", "insert into users (name) select name from notes join users using (id)"),
+        ("insert into users values (1)", f"select {', '.join(['1 as a_column'] * 400)} from users"),
+    ],
+)
+def test_what_is_a_dirty_read(table: Table, wrote: str, read: str) -> None:
+    """However the table was written to, and wherever the reader names it."""
+    writer, reader = table.join(), table.join()
+    table.talk(writer, "Q begin")
+    table.talk(writer, f"Q {wrote}")
+    table.talk(reader, f"Q {read}")
+
+    assert [each["table"] for each in table.ask(table.core.pop())["dirty_reads"]] == ["users"]
 
 
 def test_what_is_a_dirty_read_all_the_same(table: Table) -> None:

@@ -42,6 +42,8 @@ def one(text: str) -> Statement:
         ("select * into copy from t", K.WRITE, ""),
         ("with x as (delete from t returning *) select * from x", K.WRITE, ""),
         ("explain analyze update t set a = 1", K.WRITE, ""),
+        ("explain (analyse) update t set a = 1", K.WRITE, ""),
+        ("explain update t set a = 1", K.READ, ""),
         ("table t", K.READ, ""),
         ("insert into t values (1)", K.WRITE, ""),
         ("-- a comment\n/* /* nested */ */ insert into t", K.WRITE, ""),
