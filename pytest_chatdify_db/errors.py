@@ -250,12 +250,16 @@ class ServerUnavailable(ChatdifyDBError):
     @classmethod
     def initdb_failed(cls, binaries: str, output: str) -> Self:
         """A data directory could not be made."""
+        limits = [
+            "free some space, or have the files put elsewhere:  export TMPDIR=/some/short/path",
+            "if `ulimit -a` shows a low limit of open files, file size or processes, lift it:  ulimit -n 1024",
+        ]
+        naming = ["give this user id a name, which PostgreSQL asks for: by a line in /etc/passwd, or by nss_wrapper"]
         return cls.compose(
             f"chatdify-db could not initialise a data directory with {binaries}.",
             cause=output.strip() or "initdb gave no reason",
             fixes=[
-                "free some space, or have the files put elsewhere:  export TMPDIR=/some/short/path",
-                "if `ulimit -a` shows a low limit of open files, file size or processes, lift it:  ulimit -n 1024",
+                *(naming if "could not look up effective user ID" in output else limits),
                 "use another server:  pytest --chatdify-db-server=container",
             ],
         )

@@ -92,6 +92,17 @@ To fix this, either:
   - use another server:  pytest --chatdify-db-server=container""",
     ),
     (
+        ServerUnavailable.initdb_failed(
+            "PostgreSQL 18.4 of here", "initdb: could not look up effective user ID 12345: user does not exist"
+        ),
+        """\
+chatdify-db could not initialise a data directory with PostgreSQL 18.4 of here.
+Cause: initdb: could not look up effective user ID 12345: user does not exist
+To fix this, either:
+  - give this user id a name, which PostgreSQL asks for: by a line in /etc/passwd, or by nss_wrapper
+  - use another server:  pytest --chatdify-db-server=container""",
+    ),
+    (
         ServerUnavailable.server_ended(1, "FATAL:  no memory"),
         """\
 The PostgreSQL server that chatdify-db started ended at once.
