@@ -35,6 +35,15 @@ class Frames(Protocol):
             waits: Whether to wait until it is certain what has to be reported.
         """
 
+    def merge(self) -> object:
+        """Close the top frame, in which nothing was written: transactions begun in it go on, in the frame below."""
+
+    def set_aside(self) -> None:
+        """Close the top frame, in which nothing was written: transactions begun in it go on, and come back with it."""
+
+    def put_back(self, name: str) -> None:
+        """Open the frame again that was set aside last."""
+
     @property
     def wrote(self) -> bool:
         """Whether anything was written in the top frame."""
@@ -111,7 +120,8 @@ class FrameStack:
         try:
             yield
             if self._frames[-1] is frame and not self._sandbox.wrote:
-                self._pop()
+                self._frames.pop()
+                self.last_report = self._sandbox.merge()  # what it has begun by reading outlives its set-up
             elif below is not None and not below.is_settled and not below.outlives(frame):
                 raise LateFixture.after_rows(frame.name, frame.scope, str(below))  # noqa: TRY301 - undone just below
             frame.is_settled = True
@@ -155,8 +165,7 @@ class FrameStack:
             elif self._sandbox.wrote:
                 raise LateFixture.after_rows(frame.name, frame.scope, str(top))
             else:
-                self._pop()
-                aside.append(top)
+                self._lay_aside(aside)
         report = self._pop(waits=waits)
         self._put_back(aside)
         return report
@@ -165,13 +174,18 @@ class FrameStack:
         """Close the frames on top that may have rows later and have none yet; return them, topmost first."""
         aside: list[Frame] = []
         while self._frames and not self._frames[-1].is_settled and not self._sandbox.wrote:
-            aside.append(self._frames[-1])
-            self._pop()
+            self._lay_aside(aside)
         return aside
+
+    def _lay_aside(self, aside: list[Frame]) -> None:
+        aside.append(self._frames.pop())
+        self._sandbox.set_aside()
 
     def _put_back(self, aside: list[Frame]) -> None:
         while aside:
-            self.push(aside.pop())
+            frame = aside.pop()
+            self._sandbox.put_back(frame.name)
+            self._frames.append(frame)
 
     def _finish(self, frame: Frame) -> None:
         if frame.finish is not None:

@@ -18,7 +18,7 @@ from pytest_chatdify_db.sandbox import at_once, leftovers, login, refusals, serv
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange
 from pytest_chatdify_db.sandbox.client import Client, Stage
 from pytest_chatdify_db.sandbox.direct import DirectSession
-from pytest_chatdify_db.sandbox.frames import end_frame, roll_back_frame
+from pytest_chatdify_db.sandbox.frames import end_frame, renumber, roll_back_frame
 from pytest_chatdify_db.sandbox.greeting import greet
 from pytest_chatdify_db.sandbox.journal import Journal
 from pytest_chatdify_db.sandbox.login import Identity, Refused
@@ -87,6 +87,7 @@ class Core:
         self._last_number = 0
         self.journal = Journal()
         self._listening: list[dict[int, frozenset[str]]] = []  # who listened to what when each frame began
+        self._aside: list[dict[int, frozenset[str]]] = []  # the same, of frames that are to come back
 
     # -- Connections
 
@@ -366,13 +367,45 @@ class Core:
 
     # -- What the test run asks for
 
-    def push(self, name: str) -> Job:
-        """Open a frame."""
+    def push(self, name: str, *, is_back: bool = False) -> Job:
+        """Open a frame, or again the one that was set aside last."""
         yield from self.session.tidy()
         self.session.push(name)
-        self.journal.clear()
-        self._listening.append(leftovers.listening(self.session.clients.values()))
+        if is_back and self._aside:
+            renumber(self.session, -len(self._aside), len(self.session.history.frames))
+            self._listening.append(self._aside.pop())
+        else:
+            self.journal.clear()
+            self._listening.append(leftovers.listening(self.session.clients.values()))
         return {}
+
+    def set_aside(self) -> Job:
+        """Close the innermost frame to open it again: what was begun in it goes on, what was written is undone."""
+        before = self._listening[-1] if self._listening else {}
+        if self.session.history.wrote_in_frame:
+            yield from self.pop()
+        else:
+            self._dissolve(-len(self._aside) - 1)
+        self._aside.append(before)
+        return {}
+
+    def merge(self) -> Job:
+        """Close the innermost frame: what was begun in it counts for the one below. Undone if anything was written."""
+        if self.session.history.wrote_in_frame:
+            return (yield from self.pop())
+        below = len(self.session.history.frames) - 1
+        self._dissolve(below)
+        lost, self.after_loss = self.after_loss, ""
+        clients = [client for client in self.session.clients.values() if client.in_transaction]
+        left = [client.describe() for client in clients if client.transaction and client.transaction.depth == below]
+        self.session.dirty_reads.take()
+        return _report(False, left, lost)
+
+    def _dissolve(self, place: int) -> None:
+        """Close the innermost frame and undo nothing; what was begun in it counts for the *place*-th."""
+        del self._listening[-1:]
+        renumber(self.session, len(self.session.history.frames), place)
+        self.session.history.dissolve()
 
     def pop(self) -> Job:
         """Undo the innermost frame; report what was left in it."""

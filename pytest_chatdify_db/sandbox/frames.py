@@ -64,6 +64,18 @@ def end_frame(session: SharedSession) -> Generator[Exchange, None, Undone]:
     return Undone(left, found, [client for client in misled if client.transaction is None])
 
 
+def renumber(session: SharedSession, old: int, new: int) -> None:
+    """Have what clients have begun in the *old*-th frame end with the *new*-th; with none if that is no frame's."""
+    for client in session.clients.values():
+        if client.transaction is not None and client.transaction.depth == old:
+            client.transaction.depth = new
+    for depths in (session.defined_in, session.locked_in):
+        if old in depths:
+            depths.remove(old)
+            depths.add(new)
+    session.leftovers.renumber(old, new)
+
+
 def _forget_tables(client: Client, depth: int) -> None:
     """Have a rollback of the client not bring back the temporary tables that were made above *depth*."""
     for level in client.transaction.levels if client.transaction is not None else ():

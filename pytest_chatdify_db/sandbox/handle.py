@@ -189,6 +189,18 @@ class Sandbox:
         self._say({"do": "pop", "is_quiet": True}, self._control)
         return FrameReport(wrote=None)
 
+    def merge(self) -> FrameReport:
+        """Close the frame, and have what was begun in it count for the one below. Undone if anything was written."""
+        return _report(self._ask({"do": "merge"}))
+
+    def set_aside(self) -> None:
+        """Undo what was written since the matching ``push``; transactions go on, and are the frame's again."""
+        self._ask({"do": "set_aside"})
+
+    def put_back(self, name: str) -> None:
+        """Open the frame again that was set aside last, and is called *name*."""
+        self._say({"do": "push", "name": name, "is_back": True, "is_quiet": True}, self._notes)
+
     @property
     def wrote(self) -> bool:
         """Whether anything has been written since the last ``push``."""

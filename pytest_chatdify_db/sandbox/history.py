@@ -257,6 +257,10 @@ class History:
             _hold(frame, None, None)
         return frame
 
+    def dissolve(self) -> None:
+        """Close the innermost frame, in which nothing was written, and undo nothing."""
+        _hold(self.frames.pop(), None, None)
+
     def _restart(self) -> None:
         self._drop(0)
         self._runs.clear()

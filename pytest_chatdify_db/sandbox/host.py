@@ -38,6 +38,9 @@ _HEARTBEAT: Final = 1.0
 _PATIENCE: Final = 2.0
 #: Seconds more that such a statement has to end, before its session is ended.
 _LAST_PATIENCE: Final = 5.0
+#: What the test run asks about what clients have done, and what of it opens or closes a frame.
+_LOOKING_BACK: Final = {"pop": Core.pop, "merge": Core.merge, "set_aside": Core.set_aside, "wrote": Core.wrote}
+_OF_FRAMES: Final = frozenset({"push", "pop", "merge", "set_aside"})
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
 
 
@@ -318,13 +321,13 @@ class Host:
     def _revive_for(self, name: str) -> Said | None:
         """Have a session where a test begins or ends though the last one broke; return why there is none."""
         reason = self._core.broken
-        if not reason or name not in {"push", "pop"}:
+        if not reason or name not in _OF_FRAMES:
             return None
         try:
             self._renew()
         except (ConnectError, ServerError) as error:
             return {"error": f"{reason}; and no new session can be had: {error}", "is_of_server": True}
-        if name == "pop":
+        if name != "push":
             self._core.after_loss = reason
         return None
 
@@ -332,11 +335,9 @@ class Host:
         """Return what a command that waits for its turn on the shared session has done there."""
         core, name = self._core, command["do"]
         if name == "push":
-            return lambda: core.push(command["name"])
-        if name == "pop":
-            return core.pop
-        if name == "wrote":
-            return core.wrote
+            return lambda: core.push(command["name"], is_back=command.get("is_back", False))
+        if name in _LOOKING_BACK:
+            return partial(_LOOKING_BACK[name], core)
         if name == "enter":
             self._own_database = Address.from_fields(command["address"])
             return core.enter_direct

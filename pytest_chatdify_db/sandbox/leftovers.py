@@ -6,7 +6,7 @@ The rule: a statement makes a connection suspect, and only what the server still
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_chatdify_db.sandbox import temporary
@@ -76,6 +76,10 @@ class Leftovers:
     def has_tables(self, depth: int) -> bool:
         """Return whether there may be temporary tables from above *depth*."""
         return any(each.name and each.depth > depth for each in self._suspects)
+
+    def renumber(self, old: int, new: int) -> None:
+        """Have what was noted in the *old*-th frame count for the *new*-th."""
+        self._suspects = [replace(each, depth=new) if each.depth == old else each for each in self._suspects]
 
     def take(
         self, clients: Mapping[int, Client], depth: int, tables: Collection[str], *, has_locks: bool

@@ -12,7 +12,7 @@ from typing import Final
 from pytest_chatdify_db.sandbox.dialogue import Said, Unpacker
 
 #: Orders about what clients have done until now.
-_LOOK_BACK: Final = frozenset({"pop", "wrote", "leave"})
+_LOOK_BACK: Final = frozenset({"pop", "merge", "set_aside", "wrote", "leave"})
 
 
 class Orders:

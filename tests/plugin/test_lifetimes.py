@@ -116,6 +116,73 @@ def test_wider_fixture_asked_for_late(project: Project) -> None:
     assert result.stdout.str().count("To fix this, either:") == 1
 
 
+def test_transactions_that_have_only_read(project: Project) -> None:
+    """They end with nobody but their owner: neither with a fixture's set-up, nor when a frame has to make room."""
+    project.write_models()
+    project.write(
+        "test_reads.py",
+        """
+        import pytest
+        from sqlalchemy import text
+        from app.db import sync_engine as engine
+        from store import add, names
+
+        @pytest.fixture(scope="module")
+        def wide():
+            with engine.connect() as connection:
+                connection.execute(text("SET LOCAL work_mem = '3MB'"))
+                yield connection
+
+        @pytest.fixture(scope="session")
+        def silent(): return 5
+
+        @pytest.fixture(scope="session")
+        def seeded(): add("seed")
+
+        def work_mem(connection): return connection.scalar(text("SHOW work_mem"))
+
+        @pytest.mark.parametrize("turn", [1, 2, 3])
+        def test_of_a_wider_fixture(wide, turn):
+            assert work_mem(wide) == "3MB"
+            add("mine")
+            assert names() == ["mine"]
+            assert wide.scalar(text("SELECT count(*) FROM item")) == 1
+
+        @pytest.mark.parametrize("late", ["silent", "seeded"])
+        def test_of_this_test(request, late):
+            with engine.connect() as connection:
+                connection.execute(text("SET LOCAL work_mem = '4MB'"))
+                request.getfixturevalue(late)
+                assert work_mem(connection) == "4MB"
+                connection.execute(text("INSERT INTO item (name) VALUES ('mine')"))
+                connection.commit()
+            assert "mine" in names()
+
+        def test_rows_are_gone():
+            assert names() == ["seed"]
+
+        @pytest.fixture(scope="session")
+        def another(): return names()
+
+        def test_that_leaves_one(request):
+            connection = engine.connect()
+            connection.execute(text("SELECT 1"))
+            request.getfixturevalue("another")
+            request.config.left = connection
+
+        def test_after_it(request):
+            with pytest.raises(Exception, match="this transaction was undone"):
+                request.config.left.execute(text("SELECT 1"))
+            request.config.left.close()
+        """,
+    )
+
+    result = project.run("-p", "no:randomly", "-W", "default")
+
+    result.assert_outcomes(passed=8, warnings=1)
+    result.stdout.fnmatch_lines(["*test_reads.py::test_that_leaves_one has left 1 connection(s) in a transaction*"])
+
+
 def test_what_tear_downs_write_is_undone(project: Project) -> None:
     """A wider fixture that writes while it is torn down leaves nothing for the tests after it."""
     project.write_models()

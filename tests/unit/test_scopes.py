@@ -18,6 +18,7 @@ class Rows:
     """A sandbox: a list of rows for each open frame."""
 
     frames: list[list[str]] = field(default_factory=list)
+    aside: int = 0
 
     def push(self, name: str) -> None:
         """Open a frame."""
@@ -26,6 +27,23 @@ class Rows:
     def pop(self, *, waits: bool = True) -> list[str]:
         """Undo the innermost frame."""
         return self.frames.pop()
+
+    def merge(self) -> list[str]:
+        """Close it, which must be empty."""
+        assert not self.frames[-1]
+        return self.frames.pop()
+
+    def set_aside(self) -> None:
+        """Close it for some time; it must be empty."""
+        assert not self.frames[-1]
+        self.frames.pop()
+        self.aside += 1
+
+    def put_back(self, name: str) -> None:
+        """Open one again that was set aside."""
+        self.aside -= 1
+        assert self.aside >= 0
+        self.push(name)
 
     @property
     def wrote(self) -> bool:

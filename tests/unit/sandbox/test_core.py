@@ -310,3 +310,58 @@ def test_temporary_tables_of_a_transaction_that_began_before_the_frame(table: Ta
     table.ask(table.core.pop())
 
     assert client.temporary == {}
+
+
+def test_what_has_only_read_goes_on_in_the_frame_below(table: Table) -> None:
+    """A fixture's transaction and lock outlive its set-up, and end with the fixture below."""
+    client = table.join()
+    table.ask(table.core.push("outer"))
+    table.ask(table.core.push("inner"))
+    table.talk(client, "Q begin", "Q select pg_advisory_lock(1)")
+
+    report = table.ask(table.core.merge())
+    assert len(report["in_transaction"]) == 1
+    assert table.core.session.locked_in == {len(table.core.session.history.frames)}
+    table.ask(table.core.push("a test"))
+    assert table.ask(table.core.pop())["in_transaction"] == []
+    assert table.talk(client, "Q select 1") == ["C SELECT", "Z T"]
+    assert len(table.ask(table.core.pop())["in_transaction"]) == 1
+    assert table.talk(client, "Q select 1")[0].startswith("E 25P02")
+
+
+def test_what_has_only_read_comes_back_with_its_frame(table: Table) -> None:
+    """A test that makes room for a wider fixture has its transaction afterwards, and ends with it."""
+    client = table.join()
+    table.ask(table.core.push("a test"))
+    table.talk(client, "Q begin", "Q select 1", "Q listen a")
+    table.ask(table.core.set_aside())
+    table.ask(table.core.push("fixture"))
+    assert table.ask(table.core.merge())["in_transaction"] == []
+    table.ask(table.core.push("a test", is_back=True))
+
+    assert table.talk(client, "Q select 1") == ["C SELECT", "Z T"]
+    assert len(table.ask(table.core.pop())["in_transaction"]) == 1
+    assert table.talk(client, "Q select 1")[0].startswith("E 25P02")
+
+
+@pytest.mark.parametrize("is_for_good", [True, False])
+def test_what_is_written_meanwhile_is_undone_after_all(table: Table, *, is_for_good: bool) -> None:
+    """A thread may write between the question whether anything was written and the order."""
+    client = table.join()
+    table.ask(table.core.push("a test"))
+    table.talk(client, "Q begin", "Q insert into t values (1)")
+    if is_for_good:
+        assert table.ask(table.core.merge())["wrote"]
+    else:
+        table.ask(table.core.set_aside())
+        table.ask(table.core.push("a test", is_back=True))
+
+    assert table.core.session.history.clock == 0
+    assert table.talk(client, "Q select 1")[0].startswith("E 25P02")
+
+
+def test_a_frame_that_comes_back_though_none_was_set_aside(table: Table) -> None:
+    """As after the loss of the server's session in between: it begins anew."""
+    table.ask(table.core.push("a test", is_back=True))
+
+    assert not table.ask(table.core.pop())["wrote"]
