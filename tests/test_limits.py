@@ -89,7 +89,10 @@ SHOWN_BY: Final = {
     ),
     "No snapshot is handed on": (f"{_SANDBOX}/test_limits.py::test_a_snapshot_is_not_handed_on",),
     "Wrong data of a `COPY": (f"{_SANDBOX}/test_limits.py::test_wrong_data_of_a_copy_is_reported_at_its_end",),
-    "`pg_advisory_unlock_all()`": (f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",),
+    "`pg_advisory_unlock_all()`": (
+        f"{_SANDBOX}/test_limits.py::test_unlock_all_releases_everybodys_advisory_locks",
+        f"{_SANDBOX}/test_limits.py::test_an_unlock_may_release_anothers_advisory_lock",
+    ),
     "An advisory lock": (f"{_SANDBOX}/test_limits.py::test_a_lock_of_a_wider_fixture_ends_with_that_of_a_test",),
     "A rollback of one client closes cursors": (
         f"{_SANDBOX}/test_clients.py::test_a_rollback_that_closes_another_clients_cursor_is_told_by_name",

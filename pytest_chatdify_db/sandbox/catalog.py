@@ -11,71 +11,6 @@ from pytest_chatdify_db.postgres.quoting import in_ascii
 from pytest_chatdify_db.sandbox.lexer import text_of, words
 from pytest_chatdify_db.sandbox.statement import Statement
 
-#: Yields rows (sort, name, tables):
-#: "deferrable" or "deferred" constraints with the names of the tables whose changes they check (there is no SET
-#: CONSTRAINTS ... DEFAULT, and ALL DEFERRED would also defer those that are INITIALLY IMMEDIATE: hence the list);
-#: functions that may write: the database's own, whatever they declare, and the volatile ones of extensions;
-#: "named" are those that can be called without parentheses, as an attribute of a row, and what calls one by itself:
-#: views, tables with a policy, domains and types that are cast to;
-#: "reaction" if a trigger, a rule or a volatile function of a default or a check may do more than a statement says;
-#: "trigger" if a function is called at COMMIT; "operator" if an operator of the database's own calls one.
-QUERY: Final = """
-WITH RECURSIVE functions AS (
-  SELECT p.oid, p.proname, d.objid IS NULL AS is_own, p.provolatile = 'v' AS is_volatile,
-         p.pronargs = 1 AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.reltype = p.proargtypes[0]) AS takes_row
-    FROM pg_catalog.pg_proc p
-    LEFT JOIN pg_catalog.pg_depend d
-      ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
-   WHERE p.oid >= 16384 AND (d.objid IS NULL OR p.provolatile = 'v')
-), uses AS (
-  SELECT d.classid, d.objid, f.is_volatile
-    FROM functions f
-    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid = f.oid
-), views AS (
-  SELECT r.ev_class AS oid
-    FROM uses u
-    JOIN pg_catalog.pg_rewrite r ON u.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = u.objid
-   UNION
-  SELECT p.polrelid
-    FROM uses u
-    JOIN pg_catalog.pg_policy p ON u.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = u.objid
-   WHERE u.is_volatile
-   UNION
-  SELECT r.ev_class
-    FROM views v
-    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = v.oid
-    JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
-), types AS (
-  SELECT c.contypid AS oid
-    FROM uses u
-    JOIN pg_catalog.pg_constraint c ON u.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND c.oid = u.objid
-   WHERE u.is_volatile
-   UNION
-  SELECT c.casttarget
-    FROM uses u
-    JOIN pg_catalog.pg_cast c ON u.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass AND c.oid = u.objid
-   WHERE u.is_volatile
-)
-SELECT CASE WHEN c.condeferred THEN 'deferred' ELSE 'deferrable' END,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.conname),
-       (SELECT pg_catalog.string_agg(r.relname, E'\\t')
-          FROM pg_catalog.pg_class r WHERE r.oid IN (c.conrelid, c.confrelid))
-  FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
- WHERE c.condeferrable
- UNION SELECT 'function', pg_catalog.lower(f.proname), '' FROM functions f
- UNION SELECT 'named', pg_catalog.lower(f.proname), '' FROM functions f WHERE f.takes_row
- UNION SELECT 'named', pg_catalog.lower(c.relname), '' FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT oid FROM views)
- UNION SELECT 'named', pg_catalog.lower(t.typname), '' FROM pg_catalog.pg_type t WHERE t.oid IN (SELECT oid FROM types)
- UNION SELECT 'trigger', c.conname, '' FROM pg_catalog.pg_constraint c WHERE c.condeferrable AND c.contype = 't'
- UNION SELECT 'reaction', 'any', ''
-  WHERE EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal)
-     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.oid >= 16384 AND r.rulename <> '_RETURN')
-     OR EXISTS (SELECT FROM uses u
-                 WHERE u.is_volatile AND u.classid IN ('pg_catalog.pg_attrdef'::pg_catalog.regclass,
-                                                       'pg_catalog.pg_constraint'::pg_catalog.regclass))
- UNION SELECT 'operator', o.oprname, '' FROM pg_catalog.pg_operator o JOIN functions f ON f.oid = o.oprcode AND f.is_own
-"""
-
 #: Functions of PostgreSQL itself that change data a rollback undoes.
 _WRITING: Final = frozenset(
     [
@@ -89,6 +24,12 @@ _WRITING: Final = frozenset(
         "lowrite",
         "lo_truncate",
         "lo_truncate64",
+        "pg_clear_attribute_stats",
+        "pg_clear_relation_stats",
+        "pg_replication_origin_create",
+        "pg_replication_origin_drop",
+        "pg_restore_attribute_stats",
+        "pg_restore_relation_stats",
     ]
 )
 _DEFINING: Final = frozenset({"create", "alter", "drop", "do", "call", "import"})
@@ -120,7 +61,7 @@ class Catalog:
 
     @classmethod
     def from_rows(cls, rows: list[list[str | None]]) -> Catalog:
-        """Read the rows of ``QUERY``."""
+        """Read the rows of ``schema_query.QUERY``."""
         found = [(sort, name, tables or "") for sort, name, tables in rows if sort and name]
         constraints = [(sort, text_of(name), tables) for sort, name, tables in found if sort.startswith("defer")]
         return cls(
@@ -180,5 +121,5 @@ def listed(names: Sequence[str]) -> str:
 
 
 def defines(statement: Statement) -> bool:
-    """Return whether *statement* may change what ``QUERY`` finds."""
+    """Return whether *statement* may change what ``schema_query.QUERY`` finds."""
     return statement.verb in _DEFINING

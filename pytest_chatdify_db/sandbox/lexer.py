@@ -128,6 +128,9 @@ class Token(NamedTuple):
         """The token as a string constant without its quotes."""
         if self.text[1:2] == "&":
             return _unicode(self.text)
+        if self.text.startswith("$") and (end := self.text.find("$", 1)) > 0:
+            quote = self.text[: end + 1]
+            return self.text.removeprefix(quote).removesuffix(quote)
         body = self.text.lstrip("eEnN")
         if not body.startswith("'"):
             return self.text

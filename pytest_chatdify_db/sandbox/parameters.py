@@ -274,8 +274,8 @@ def changes(statement: Statement, values: Iterable[str | None] = ()) -> list[Cha
     bound = list(values)
 
     def value(token: Token) -> str:
-        if not token.text.startswith("$"):
-            return token.literal
+        if not token.text.startswith("$") or not token.text[1:].isdigit():
+            return token.literal  # which may be dollar-quoted
         at = int(token.text[1:]) - 1
         return (bound[at] or "") if 0 <= at < len(bound) else ""
 

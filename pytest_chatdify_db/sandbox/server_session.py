@@ -13,6 +13,7 @@ from pytest_chatdify_db.sandbox import catalog
 from pytest_chatdify_db.sandbox.backend import Backend, Exchange, Reply
 from pytest_chatdify_db.sandbox.catalog import Catalog
 from pytest_chatdify_db.sandbox.ledger import Ledger
+from pytest_chatdify_db.sandbox.schema_query import QUERY
 from pytest_chatdify_db.sandbox.transactions import NO_SETTINGS, READ_ONLY_BEGIN, Settings
 
 
@@ -92,9 +93,8 @@ class ServerSession(Ledger):
 
     def read_catalog(self) -> Generator[Exchange, None, None]:
         """Read what is known of the schema anew."""
-        # Names are read as UTF-8.
-        settings = NO_SETTINGS if "client_encoding" in self.history.settings else None
-        reply = yield from self.attempt(catalog.QUERY, settings=settings)
+        # Names are read as UTF-8, and along no client's search path, which may have operators of its own.
+        reply = yield from self.attempt(QUERY, settings=NO_SETTINGS)
         if reply.error is None:
             before, self.catalog = self.catalog, Catalog.from_rows(reply.rows)
             if new := [name for name in self.catalog.deferred if name not in before.deferred]:

@@ -360,6 +360,14 @@ def test_lastval_speaks_of_whoever_drew_last(first: Connection, second: Connecti
     assert first.query("SELECT currval('mine')") == [("1",)]
 
 
+def test_an_unlock_may_release_anothers_advisory_lock(first: Connection, second: Connection) -> None:
+    """The server has one session, and releases what that holds."""
+    first.query("SELECT pg_advisory_lock(1)")
+
+    assert value(second, "SELECT pg_advisory_unlock(1)") == "t"
+    assert value(first, "SELECT pg_advisory_unlock(1)") == "f"
+
+
 def test_unlock_all_releases_everybodys_advisory_locks(first: Connection, second: Connection) -> None:
     """What asyncpg's pool sends releases another client's lock too; an unlock of one's own lock does not."""
     first.query("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")

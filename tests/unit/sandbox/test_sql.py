@@ -240,6 +240,15 @@ def test_calls_are_found_in_a_long_literal() -> None:
     assert statement.calls == {"f", "g"}
 
 
+@pytest.mark.parametrize(
+    ("text", "literal"),
+    [("'it''s'", "it's"), (r"E'\\'", "\\"), ("$$it's$$", "it's"), ("$a$b$$c$a$", "b$$c"), ("$1", "$1"), ("$", "$")],
+)
+def test_a_constant_without_its_quotes(text: str, literal: str) -> None:
+    """Of either sort; what is none stays as it is."""
+    assert next(lexer.tokens(text)).literal == literal
+
+
 def test_names_and_literals_are_quoted() -> None:
     """So that they read the same whatever they hold."""
     assert quoting.quote_name('a"b') == '"a""b"'
