@@ -49,6 +49,7 @@ SHOWN_BY: Final = {
     "`SET` and `set_config()` in a function": (
         f"{_SANDBOX}/test_limits.py::test_a_setting_inside_a_function_leaks",
         f"{_SANDBOX}/test_limits.py::test_a_setting_whose_name_is_not_in_the_text_leaks",
+        f"{_SANDBOX}/test_limits.py::test_a_setting_of_a_prepared_statement_leaks",
     ),
     "`NOTIFY` and `pg_notify()` in a trigger": (
         f"{_SANDBOX}/test_limits.py::test_a_notification_inside_a_function_is_not_heard",
@@ -110,6 +111,7 @@ SHOWN_BY: Final = {
         "tests/plugin/test_own_databases.py::test_what_a_fixture_changed_is_told",
         "tests/plugin/test_own_databases.py::test_what_belongs_to_the_server_stays",
         f"{_SANDBOX}/test_limits.py::test_what_sql_says_of_prepared_statements_holds_on_its_side",
+        f"{_SANDBOX}/test_limits.py::test_what_is_set_in_a_database_of_its_own_is_forgotten",
     ),
     "The first five tests that fail": ("tests/plugin/test_keeping.py::test_bound",),
     "Of the sandbox rows and sequences": ("tests/plugin/test_keeping.py::test_bound",),

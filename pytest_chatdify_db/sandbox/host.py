@@ -41,6 +41,7 @@ _LAST_PATIENCE: Final = 5.0
 #: What the test run asks about what clients have done, and what of it opens or closes a frame.
 _LOOKING_BACK: Final = {"pop": Core.pop, "merge": Core.merge, "set_aside": Core.set_aside, "wrote": Core.wrote}
 _OF_FRAMES: Final = frozenset({"push", "pop", "merge", "set_aside"})
+_OWN_MISTAKE: Final = "the sandbox has met something that it cannot deal with, please report it: "
 _WITHOUT_A_WORD: Final = "the server closed the connection without a word"
 
 
@@ -116,10 +117,22 @@ class Host:
             if self._orders:
                 self._sockets.read_on(but=self._control)
                 self._obey_orders(all_clients_are_read=True)
-            self._core.run()
+            self._guarded(self._core.run)
             self._is_clean.set(self._core.is_clean)
             self._cancel_overdue()
             self._write_all()
+
+    def _guarded(self, act: Callable[..., None], *given: object) -> None:
+        """Have a mistake of the sandbox's own, met in what somebody has said, cost a test and not the run."""
+        try:
+            act(*given)
+        except Exception as error:
+            if self._core.broken:
+                raise  # it does not help to begin anew
+            import traceback  # takes 9 ms, which every start would lose
+
+            traceback.print_exc()
+            self._core.break_down(f"{_OWN_MISTAKE}{type(error).__name__}: {error}")
 
     def _connected(self, sock: socket.socket) -> None:
         if sock.family != socket.AF_UNIX:
@@ -138,7 +151,7 @@ class Host:
         if self._read_notes():  # a ``push`` that was said before this
             self._sockets.read(self._control)  # and the ``pop`` before that
             self._obey_orders()
-        self._core.received(client, data)
+        self._guarded(self._core.received, client, data)
 
     def _write_all(self) -> None:
         if self._shared.out:
@@ -160,14 +173,14 @@ class Host:
         _, peer = self._clients[client.number]
         peer.has_hung_up = True
         self._sockets.look_for(peer)
-        self._core.hung_up(client)
+        self._guarded(self._core.hung_up, client)
 
     def _client_ended(self, client: Client) -> None:
         _, peer = self._clients.pop(client.number, (client, None))
         if peer is not None:
             self._sockets.dismiss(peer)
             self._core.closed(client)
-            self._core.run()
+            self._guarded(self._core.run)
 
     # -- The server
 
@@ -180,8 +193,8 @@ class Host:
         return peer
 
     def _heard(self, data: bytes) -> None:
-        self._core.heard(data)
-        self._core.run()
+        self._guarded(self._core.heard, data)
+        self._guarded(self._core.run)
 
     def _server_ended(self) -> None:
         self._sockets.close(self._shared)
@@ -316,7 +329,7 @@ class Host:
             answer(problem)
         else:
             self._core.ask(self._job_of(command), answer)
-            self._core.run()
+            self._guarded(self._core.run)
 
     def _revive_for(self, name: str) -> Said | None:
         """Have a session where a test begins or ends though the last one broke; return why there is none."""

@@ -10,6 +10,7 @@ in part and fails, leaves the position behind that part (python/cpython, gh-1000
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -326,10 +327,15 @@ def _unescaped(escape: re.Match[str]) -> str:
         return _joined(escape)
     short, long, byte, octal, letter = escape.groups()
     if short or long:
-        return chr(int(short or long, 16)).encode("utf-8", "replace").decode("latin-1")
+        return _utf8(int(short or long, 16))
     if byte or octal:
         return chr(int(byte, 16) if byte else int(octal, 8) & 0xFF)
     return str({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(letter, letter))
+
+
+def _utf8(code_point: int) -> str:
+    """Return a character as its bytes; one that there is not, which the server refuses, as any."""
+    return chr(min(code_point, sys.maxunicode)).encode("utf-8", "replace").decode("latin-1")
 
 
 def _unicode(text: str) -> str:

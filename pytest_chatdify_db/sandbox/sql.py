@@ -49,6 +49,17 @@ _END = re.compile(r"(?:commit|end|rollback|abort)(?: work| transaction)?(?: and(
 _ROLLBACK_TO = re.compile(r'rollback(?: work| transaction)? to(?: savepoint)? (?:(?!to\b)[a-z_]\w*|"[^"]+")')
 _COMMON_NAME = re.compile(r'[A-Za-z_]\w*(?<!savepoint)|"[^"]+"', re.IGNORECASE)
 
+#: What can only be a name in quotes (appendix C: reserved, some of them but as the names of functions and types).
+_RESERVED: Final = frozenset(
+    "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation "
+    "column concurrently constraint create cross current_catalog current_date current_role current_schema current_time "
+    "current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze "
+    "from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like "
+    "limit localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary "
+    "references returning right select session_user similar some symmetric system_user table tablesample then to "
+    "trailing true union unique user using variadic verbose when where window with".split()
+)
+
 #: What may execute a prepared statement, besides EXECUTE.
 _EXECUTING: Final = frozenset({"explain", "create"})
 _EXECUTE = re.compile(r"\bexecute\b", re.IGNORECASE)
@@ -190,7 +201,8 @@ def _read_release(text: str, parts: list[Token]) -> Statement:
 
 def _is_odd_name(name: Token) -> bool:
     """Return whether *name* may be none, or be cut: both are rare, and for the server to say."""
-    return _COMMON_NAME.fullmatch(name.text) is None or name.identifier != name.name
+    is_common = _COMMON_NAME.fullmatch(name.text) is not None and name.text.lower() not in _RESERVED
+    return not is_common or name.identifier != name.name
 
 
 def _read_prepare(text: str, parts: list[Token]) -> Statement:

@@ -260,6 +260,28 @@ def test_what_sql_says_of_prepared_statements_holds_on_its_side(server: Stage, s
     client.close()
 
 
+def test_what_is_set_in_a_database_of_its_own_is_forgotten(
+    server: Stage, sandbox: StagedSandbox, first: Connection
+) -> None:
+    """What was set before is there, and is there again."""
+    first.query("SET work_mem = '3MB'")
+    with server.clone() as database:
+        sandbox.handle.use_database(database, "test")
+        assert value(first, "SHOW work_mem") == "3MB"
+        first.query("SET work_mem = '5MB'")
+        sandbox.handle.use_database(None, "test")
+
+    assert value(first, "SHOW work_mem") == "3MB"
+
+
+def test_a_setting_of_a_prepared_statement_leaks(first: Connection, second: Connection) -> None:
+    """The text that runs is EXECUTE's."""
+    first.query("PREPARE p AS SELECT set_config('app.t', 'seen', true)")
+    first.query("BEGIN; EXECUTE p; COMMIT")
+
+    assert value(second, "SELECT current_setting('app.t', true)") == "seen"
+
+
 @pytest.mark.parametrize("is_selected", [True, False])
 def test_a_deferrable_constraint_of_a_function(first: Connection, *, is_selected: bool) -> None:
     """Behind a COMMIT that was checked it is an immediate one, unless DO has made it, or until a table is changed."""

@@ -242,7 +242,15 @@ def test_calls_are_found_in_a_long_literal() -> None:
 
 @pytest.mark.parametrize(
     ("text", "literal"),
-    [("'it''s'", "it's"), (r"E'\\'", "\\"), ("$$it's$$", "it's"), ("$a$b$$c$a$", "b$$c"), ("$1", "$1"), ("$", "$")],
+    [
+        ("'it''s'", "it's"),
+        (r"E'\\'", "\\"),
+        ("$$it's$$", "it's"),
+        ("$a$b$$c$a$", "b$$c"),
+        (r"E'\UFFFFFFFF'", "\xf4\x8f\xbf\xbf"),
+        ("$1", "$1"),
+        ("$", "$"),
+    ],
 )
 def test_a_constant_without_its_quotes(text: str, literal: str) -> None:
     """Of either sort; what is none stays as it is."""
